@@ -1,0 +1,1 @@
+"""Raw echo data to prepared pairs of image and label map."""

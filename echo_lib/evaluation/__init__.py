@@ -1,0 +1,1 @@
+"""Numbers: Dice per case, summaries, the table beside the paper."""

@@ -1,0 +1,1 @@
+"""Figures of the paper: arrays and data frames in, a matplotlib Figure out. No disk, no torch."""

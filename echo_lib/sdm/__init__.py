@@ -1,0 +1,1 @@
+"""The semantic diffusion model: network, mathematics, samplers, training, sampling."""
