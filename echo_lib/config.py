@@ -99,7 +99,7 @@ class SDMTrainingConfig:
 class SamplingConfig:
     """How label maps become images."""
 
-    sampler: str  # "ddpm" or "ddim"
+    sampler: str  # "ddpm", "ddim" or "dpm_solver_pp"
     steps: int  # network evaluations per image
     eta: float  # DDIM stochasticity; 0 is deterministic
     guidance: float  # s of Eq. 1; 0 is none
@@ -163,7 +163,7 @@ _CHOICES = {
     "evaluation_split": ("validation", "test"),
     "schedule": ("cosine", "linear"),
     "prediction": ("epsilon", "x0", "v"),
-    "sampler": ("ddpm", "ddim"),
+    "sampler": ("ddpm", "ddim", "dpm_solver_pp"),
     "precision": ("float32", "bfloat16"),
     "loss": ("cross_entropy", "dice_cross_entropy"),
 }

@@ -1,0 +1,70 @@
+# The front door. `make` alone lists the targets.
+#
+#     make figures                        the pipeline on the demo profile, end to end
+#     make figures PROFILE=reduced DATA_ROOT=/path/to/CAMUS
+#     make figures SET="sdm.training.steps=200 data.workers=1"
+PROFILE ?= demo
+SEED ?= 0
+DATA_ROOT ?=
+RUN_ROOT ?= runs
+SET ?=
+GPUS ?=
+GPUS_PER_TRAINING ?= 1
+CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+WORKFLOW ?= default
+
+VENV := .venv
+BIN := $(VENV)/bin
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+# The first Python of this machine that has the version, venv and ensurepip.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
+FLAGS = --profile workflow/profiles/$(WORKFLOW) --snakefile workflow/Snakefile --cores $(CORES) \
+	$(if $(GPUS),--resources gpu=$(GPUS)) $(SNAKEMAKE_FLAGS) --config profile="$(PROFILE)" \
+	seed=$(SEED) data_root="$(DATA_ROOT)" run_root="$(RUN_ROOT)" set="$(SET)" \
+	gpus=$(GPUS_PER_TRAINING)
+# A killed run leaves Snakemake's lock behind; it is lifted, but never under a run that lives.
+ALONE = $(if $(shell command -v flock),flock --nonblock $(VENV)/run.lock)
+SUMMARY = $(BIN)/python workflow/summary.py --profile "$(PROFILE)" --run-root "$(RUN_ROOT)"
+
+.DEFAULT_GOAL := help
+.PHONY: help figures smoke test lint lab report clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+figures: $(VENV)/stamp  ## run PROFILE end to end; print the Dice table, the figures and the times
+	@$(ALONE) sh -c '$(BIN)/snakemake "$$@" --unlock >/dev/null 2>&1; $(BIN)/snakemake "$$@"' - $(FLAGS)
+	@$(SUMMARY)
+
+smoke:  ## the whole pipeline at its smallest
+	@$(MAKE) --no-print-directory figures PROFILE=smoke
+
+test: $(VENV)/stamp  ## the test suite
+	@$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/stamp  ## style of the code, and notebooks without outputs
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@find notebooks -name '*.ipynb' -not -path '*/.*' -exec $(BIN)/nbstripout --verify {} +
+
+lab: $(VENV)/stamp  ## JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+report: $(VENV)/stamp  ## Snakemake's HTML report of a finished run
+	@$(BIN)/snakemake $(FLAGS) --report "$(RUN_ROOT)/$(PROFILE)/report.html"
+
+clean:  ## remove the environment and caches; runs/ stays
+	@rm -rf $(VENV) .snakemake .pytest_cache .ruff_cache *.egg-info
+
+# One stamp for both: made again when the lock or the dependencies change.
+$(VENV)/stamp: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 to 3.13 with venv and ensurepip \
+	(Debian: apt-get install python3-venv), or PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(FITS)' 2>/dev/null || { echo "make: $(PYTHON) is not Python 3.11 to 3.13 \
+	with venv and ensurepip (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
+	@echo "Installing requirements.lock into $(VENV) (once; some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation --editable .
+	@touch $@

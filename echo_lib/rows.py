@@ -1,0 +1,82 @@
+"""The rows of Table 1: what each segmentation network is trained on, and what the paper reports."""
+
+from dataclasses import dataclass
+
+from echo_lib.labels import PHASES, STRUCTURES, VIEWS
+
+SOURCES = ("synthetic", "real", "cyclegan")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of Table 1.
+
+    Attributes:
+        slug: its name in files and on the command line.
+        name: its name in the paper.
+        source: where the training pairs come from, one of SOURCES.
+        view, phase: the frames it trains on; None takes all.
+        paper: structure of Table 1, and "Mean", to (mean, std) Dice in %.
+    """
+
+    slug: str
+    name: str
+    source: str
+    view: str | None
+    phase: str | None
+    paper: dict
+
+    @property
+    def views(self):
+        """The views it trains on."""
+        return VIEWS if self.view is None else (self.view,)
+
+    @property
+    def phases(self):
+        """The phases it trains on."""
+        return PHASES if self.phase is None else (self.phase,)
+
+    def select(self, frames):
+        """The part of a data frame with columns ``view`` and ``phase`` that is the row's own."""
+        return frames[frames["view"].isin(self.views) & frames["phase"].isin(self.phases)]
+
+
+def _row(slug, name, source, view, phase, *numbers):
+    paper = dict(zip((*STRUCTURES, "Mean"), numbers, strict=True))
+    return Row(slug, name, source, view, phase, paper)
+
+
+# Paper, Table 1. The ± of "Mean" is the population std of the three structure means.
+ROWS = (
+    _row("sdm_4ch_ed", "SDM 4 Chamber ED", "synthetic", "4CH", "ED",
+         (91.3, 4.4), (94.0, 3.2), (82.6, 16.9), (89.3, 4.9)),
+    _row("sdm_4ch_es", "SDM 4 Chamber ES", "synthetic", "4CH", "ES",
+         (87.8, 5.5), (92.7, 2.7), (88.0, 5.3), (89.5, 2.3)),
+    _row("sdm_2ch_ed", "SDM 2 Chamber ED", "synthetic", "2CH", "ED",
+         (88.0, 4.9), (89.3, 5.5), (77.5, 16.8), (85.0, 5.3)),
+    _row("sdm_2ch_es", "SDM 2 Chamber ES", "synthetic", "2CH", "ES",
+         (87.0, 5.7), (92.9, 2.4), (87.9, 7.3), (89.3, 2.6)),
+    _row("sdm_all", "All SDM frames", "synthetic", None, None,
+         (88.6, 5.8), (91.9, 4.2), (85.2, 13.2), (88.6, 2.7)),
+    _row("cyclegan_all", "CycleGAN [6] all frames", "cyclegan", None, None,
+         (79.4, 9.9), (88.6, 5.4), (71.3, 23.7), (79.7, 7.1)),
+    _row("real_all", "All real CAMUS frames", "real", None, None,
+         (87.8, 6.8), (90.9, 5.4), (82.6, 14.4), (87.1, 3.4)),
+)  # fmt: skip
+
+
+def find_row(slug):
+    """The row with this slug.
+
+    Raises:
+        ValueError: no such row.
+    """
+    for row in ROWS:
+        if row.slug == slug:
+            return row
+    raise ValueError(f"row {slug!r} not found; expected one of {[row.slug for row in ROWS]}")
+
+
+def stage_name(row, seed):
+    """The stage that trains ``row`` (its slug) with the table's seed ``seed``."""
+    return f"segmentation/{row}-{seed}"

@@ -1,0 +1,48 @@
+import itertools
+
+import pandas as pd
+import pytest
+
+from echo_lib.evaluation.table import summarise
+from echo_lib.figures import dice_table
+from echo_lib.labels import PHASES, STRUCTURES, VIEWS
+
+
+@pytest.fixture
+def cases():
+    """Two rows; on every frame the row ``sdm_4ch_ed`` scores 0.9 in 4CH ED and 0.5 elsewhere."""
+    lines = []
+    for row, view, phase, structure in itertools.product(
+        ("sdm_4ch_ed", "real_all"), VIEWS, PHASES, STRUCTURES
+    ):
+        dice = 0.9 if (view, phase) == ("4CH", "ED") or row == "real_all" else 0.5
+        name = f"patient0001_{view}_{phase}"
+        lines.append((row, 0, name, "patient0001", view, phase, structure, dice))
+    columns = ["row", "seed", "name", "patient", "view", "phase", "structure", "dice"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def test_own_numbers_stand_beside_the_papers(cases, texts):
+    shown = texts(dice_table.draw(summarise(cases), stamp_text="profile x"))
+    assert shown.count("90.0 ± 0.0") == 8  # two rows, three structures and their mean
+    assert "50.0 ± 0.0" not in shown
+    for paper in ("91.3 ± 4.4", "85.2 ± 13.2", "79.7 ± 7.1", "87.1 ± 3.4"):
+        assert paper in shown
+
+
+def test_a_row_that_was_not_run_shows_a_dash(cases, texts):
+    shown = texts(dice_table.draw(summarise(cases), stamp_text=""))
+    assert shown.count("–") == 5 * 4
+
+
+def test_cases_are_of_the_frames_a_row_was_trained_for(cases):
+    figure = dice_table.draw_cases(cases, stamp_text="profile x")
+    assert [axes.get_title() for axes in figure.axes] == list(STRUCTURES)
+    points = [dots.get_offsets()[:, 0].tolist() for dots in figure.axes[0].collections]
+    assert points == [[90.0], [90.0] * 4]
+
+
+def test_several_seeds_are_one_point_a_case(cases):
+    second = cases.assign(seed=1, dice=0.7)
+    figure = dice_table.draw_cases(pd.concat([cases, second]), stamp_text="")
+    assert figure.axes[0].collections[0].get_offsets()[:, 0].tolist() == pytest.approx([80.0])
