@@ -25,6 +25,7 @@ FLAGS = --profile workflow/profiles/$(WORKFLOW) --snakefile workflow/Snakefile -
 	gpus=$(GPUS_PER_TRAINING)
 # A killed run leaves Snakemake's lock behind; it is lifted, but never under a run that lives.
 ALONE = $(if $(shell command -v flock),flock --nonblock $(VENV)/run.lock)
+BUSY = echo "make: another run is under way in this folder" >&2; exit 1
 SUMMARY = $(BIN)/python workflow/summary.py --profile "$(PROFILE)" --run-root "$(RUN_ROOT)"
 
 .DEFAULT_GOAL := help
@@ -34,6 +35,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 figures: $(VENV)/stamp  ## run PROFILE end to end; print the Dice table, the figures and the times
+	@$(if $(ALONE),$(ALONE) true || { $(BUSY); })
 	@$(ALONE) sh -c '$(BIN)/snakemake "$$@" --unlock >/dev/null 2>&1; $(BIN)/snakemake "$$@"' - $(FLAGS)
 	@$(SUMMARY)
 

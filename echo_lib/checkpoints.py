@@ -5,6 +5,8 @@ Weights that leave a run are safetensors. A training state (weights, EMA, optimi
 not stored: every step draws from a generator named by its number (``echo_lib.seeding``).
 """
 
+import json
+
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -18,15 +20,19 @@ def save_weights(path, state_dict, *, metadata=None, dtype=None):
     Args:
         path: ends in ``.safetensors``.
         state_dict: names to tensors.
-        metadata: strings to strings, kept in the file's header.
+        metadata: JSON-able facts, kept in the file's header.
         dtype: cast floating-point tensors to this type.
     """
     tensors = {}
     for name, tensor in state_dict.items():
         cast = tensor.is_floating_point() and dtype is not None
-        tensors[name] = tensor.detach().to("cpu", dtype if cast else tensor.dtype).contiguous().clone()
+        tensors[name] = (
+            tensor.detach().to("cpu", dtype if cast else tensor.dtype).contiguous().clone()
+        )
+    # One key: safetensors writes several in an order of its own, and equal files must be equal.
+    header = json.dumps(metadata or {}, sort_keys=True)
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={key: str(value) for key, value in (metadata or {}).items()})
+        save_file(tensors, temporary, metadata={"echo_lib": header})
 
 
 def load_weights(path, *, device="cpu"):
@@ -37,7 +43,8 @@ def load_weights(path, *, device="cpu"):
     """
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, json.loads((file.metadata() or {}).get("echo_lib", "{}"))
     except (SafetensorError, FileNotFoundError) as error:
         raise ValueError(f"{path}: no readable safetensors file ({error})") from error
 

@@ -207,7 +207,7 @@ def parse_overrides(assignments):
         key, equals, value = assignment.partition("=")
         if not equals:
             raise ConfigError(f"override {assignment!r}: expected KEY=VALUE")
-        pairs[key.strip()] = yaml.safe_load(value)
+        pairs[key.strip()] = yaml.safe_load(value) if value.strip() else ""
     return pairs
 
 
@@ -225,7 +225,9 @@ def _override(values, key, value, where):
     *parents, last = key.split(".")
     for parent in parents:
         if not isinstance(values.get(parent), dict):
-            raise ConfigError(f"{where}: override of {key!r}: no section {parent!r}{_near(parent, values)}")
+            raise ConfigError(
+                f"{where}: override of {key!r}: no section {parent!r}{_near(parent, values)}"
+            )
         values = values[parent]
     if last not in values:
         raise ConfigError(f"{where}: override of {key!r}: no such key{_near(last, values)}")
@@ -273,7 +275,10 @@ def _sequence(hint, value, where, key):
         parts = (parts[0],) * len(value)
     if len(parts) != len(value):
         raise ConfigError(f"{where}: {key}: expected {len(parts)} values, found {len(value)}")
-    return tuple(_value(t, v, where, f"{key}[{i}]") for i, (t, v) in enumerate(zip(parts, value, strict=True)))
+    return tuple(
+        _value(t, v, where, f"{key}[{i}]")
+        for i, (t, v) in enumerate(zip(parts, value, strict=True))
+    )
 
 
 def _plain(value):

@@ -16,7 +16,7 @@ import platform
 import subprocess
 import time
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from echo_lib.config import Profile, as_dict
@@ -28,24 +28,30 @@ _LIBRARIES = ("torch", "monai", "torchio", "numpy", "pandas", "SimpleITK", "matp
 
 # The library files whose meaning a stage's results rest on. The workflow reads this too.
 STAGE_CODE = {
-    "cohort": ("labels.py", "seeding.py", "data/camus.py", "data/phantom.py", "data/speckle.py"),
-    "prepared": ("labels.py", "seeding.py", "data/camus.py", "data/augment.py", "data/prepare.py"),
+    "cohort": (
+        "labels.py", "seeding.py", "data/camus.py", "data/camus_files.py", "data/anatomy.py",
+        "data/tissue.py", "data/speckle.py", "data/phantom.py",
+    ),
+    "prepared": (
+        "labels.py", "seeding.py", "data/camus.py", "data/camus_files.py", "data/augment.py",
+        "data/prepare.py",
+    ),
     "sdm": (
-        "labels.py", "seeding.py", "checkpoints.py", "data/datasets.py",
+        "labels.py", "seeding.py", "checkpoints.py", "distributed.py", "data/datasets.py",
         "sdm/unet.py", "sdm/diffusion.py", "sdm/training.py",
     ),
     "synthetic": (
-        "labels.py", "seeding.py", "data/datasets.py",
+        "labels.py", "seeding.py", "checkpoints.py", "data/datasets.py",
         "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "sdm/sampling.py",
     ),
     "segmentation": (
-        "labels.py", "seeding.py", "checkpoints.py", "data/datasets.py",
-        "segmentation/unet.py", "segmentation/training.py", "segmentation/augmentation.py",
-        "segmentation/prediction.py", "evaluation/metrics.py",
+        "labels.py", "seeding.py", "rows.py", "checkpoints.py", "data/datasets.py",
+        "segmentation/unet.py", "segmentation/losses.py", "segmentation/augmentation.py",
+        "segmentation/training.py", "segmentation/prediction.py",
     ),
     "evaluation": (
-        "labels.py", "data/datasets.py", "segmentation/unet.py", "segmentation/prediction.py",
-        "evaluation/metrics.py", "evaluation/table.py",
+        "labels.py", "rows.py", "data/datasets.py", "segmentation/unet.py",
+        "segmentation/prediction.py", "evaluation/metrics.py", "evaluation/table.py",
     ),
 }  # fmt: skip
 
@@ -105,7 +111,7 @@ def digest(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_digest(stage):
     """SHA-256 of the library code behind a stage, blind to comments, docstrings and layout.
 
@@ -119,7 +125,9 @@ def code_digest(stage):
 def _code_meaning(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
+            node
+        ):
             node.body = node.body[1:]
     return [path.name, ast.dump(tree)]
 
@@ -179,7 +187,9 @@ class Stage:
         if aside.exists():
             aside = aside.with_name(f"{aside.name}-{time.time_ns()}")
         self.folder.rename(aside)
-        print(f"{self.name}: {', '.join(changed)} changed; the earlier result is kept as {aside.name}")
+        print(
+            f"{self.name}: {', '.join(changed)} changed; the earlier result is kept as {aside.name}"
+        )
 
     def finished(self):
         """The manifest where this stage is done and its files are unaltered, else None."""
@@ -248,7 +258,7 @@ def environment(device="cpu"):
     }
 
 
-@lru_cache(maxsize=None)
+@cache
 def git_state():
     """The repository's commit and whether tracked files differ from it; unknown outside git."""
     try:

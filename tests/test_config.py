@@ -137,7 +137,7 @@ def test_stamp_is_empty_only_for_the_paper_on_real_data():
 def test_every_number_of_a_profile_file_has_a_comment():
     for name in PROFILES:
         text = Path(config.CONFIG_FOLDER, f"{name}.yaml").read_text(encoding="utf-8")
-        keys = [line for line in text.splitlines() if re.match(r" +\w+: +\S", line)]
+        keys = [line for line in text.splitlines() if re.match(r" +\w+: +[\d\[-]", line)]
         bare = [line.strip() for line in keys if "#" not in line]
         assert bare == [], f"{name}.yaml: no unit, reason or source"
-        assert len(keys) > 50
+        assert len(keys) > 40

@@ -101,7 +101,7 @@ def test_the_better_profile_stands_whatever_came_last(make_run, tmp_path, first,
     for name in (first, second):
         run = make_run(name)
         save(run)
-        assert publish(run, "fig9", folder) == (name == stands or name == first)
+        assert publish(run, "fig9", folder) == (name in (stands, first))
     assert shown_profile(folder) == stands
     source = tmp_path / "runs" / stands / "figures"
     for kind in ("png", "pdf", "json"):

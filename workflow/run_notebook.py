@@ -182,8 +182,9 @@ def _execute(source, partial, values, cell_timeout_s):
 @contextlib.contextmanager
 def _own_kernel():
     """A ``python3`` kernelspec of this very interpreter, and no IPython profile of the user's."""
+    launcher = [sys.executable, "-m", "ipykernel_launcher", "--log-level=ERROR"]
     kernel = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "argv": [*launcher, "-f", "{connection_file}"],
         "display_name": "Python 3",
         "language": "python",
     }
@@ -205,10 +206,21 @@ def _write_html(notebook, path):
 
     exporter = HTMLExporter(embed_images=True, **dict.fromkeys(_OFFLINE, ""))
     resources = {"metadata": {"name": path.stem, "path": str(REPOSITORY / "notebooks")}}
+    exporter.log.setLevel(logging.ERROR)  # it warns of every figure without alternative text
     body, _ = exporter.from_filename(str(notebook), resources=resources)
     partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
     partial.write_text(body, encoding="utf-8")
     os.replace(partial, path)
+
+
+def _log_plainly(name):
+    """Progress as plain lines: the notebook's name, and what its cells print."""
+    logging.basicConfig(format=f"{name}: %(message)s", stream=sys.stdout)
+    logger = logging.getLogger("papermill")
+    logger.setLevel(logging.INFO)
+    logger.addFilter(
+        lambda record: not str(record.msg).startswith(("Ending Cell", "Executing Cell"))
+    )
 
 
 def main(arguments=None):
@@ -219,8 +231,7 @@ def main(arguments=None):
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--cell-timeout-s", type=int, default=0, help="0 sets no limit")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
-    logging.getLogger("papermill").setLevel(logging.INFO)
+    _log_plainly(Path(chosen.notebook).stem)
     started = time.monotonic()
     try:
         run_notebook(chosen.notebook, chosen.output, chosen.p, cell_timeout_s=chosen.cell_timeout_s)

@@ -44,11 +44,11 @@ class Pipeline:
         label_map: x, of the frame that the SDM is trained on.
         noisy: that frame as y_0, ..., y_T: steps ascending, the first without noise.
         steps: t of each of ``noisy``.
-        augmented_maps: label maps for inference, two or more.
+        augmented_maps: label maps for inference, one or more.
         synthetic: the images that the SDM made of them.
         real_image: a frame, not synthetic, that the segmentation network is tried on.
-        real_labels: its expert labels.
-        prediction: the network's labels of it; None leaves the expert's to show what Dice compares.
+        real_labels: its reference labels.
+        prediction: the network's labels of it; None shows the reference alone.
     """
 
     label_map: np.ndarray
@@ -167,7 +167,7 @@ def _segmentation(figure, canvas, pictures):
 def _outcome(figure, canvas, pictures, place, network):
     """What the network says of the frame, or, before there is one, what it will be held to."""
     if pictures.prediction is None:
-        shown, text, colour = pictures.real_labels, "expert labels, for Dice", ACCENT
+        shown, text, colour = pictures.real_labels, "reference, for Dice", ACCENT
     else:
         shown, text, colour = pictures.prediction, "predicted labels", UNET_COLOUR
     thumbnail(figure, place, overlay.show_contours, pictures.real_image, shown)

@@ -1,6 +1,7 @@
 """How a loss, a score or a learning rate went over a training."""
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from echo_lib.figures.style import VIEW_COLOURS, WIDTH_MM, new_figure, paper_style, stamp
 
@@ -21,14 +22,31 @@ def draw(logs, panels, *, step, stamp_text, noisy=("loss",)):
     """
     figure = new_figure(WIDTH_MM, HEIGHT_MM)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    figure.subplots_adjust(left=0.095, right=0.985, top=0.95, bottom=0.23, wspace=0.26)
+    figure.subplots_adjust(left=0.095, right=0.985, top=0.9, bottom=0.23, wspace=0.26)
     for panel, (column, title) in zip(axes, panels.items(), strict=True):
         for position, (name, log) in enumerate(logs.items()):
             colour = VIEW_COLOURS.get(name, f"C{position}")
             _line(panel, log[[step, column]].dropna(), colour, name, smoothed=column in noisy)
-        panel.set(xlabel=step, ylabel=title, yscale="log" if column in noisy else "linear")
-    axes[0].legend()
+        panel.set(xlabel=step, ylabel=title)
+        if column in noisy:
+            _logarithmic(panel)
+    _legend(figure, axes[0])
     return stamp(figure, stamp_text)
+
+
+def _legend(figure, panel):
+    """Above the panels in one line, so that no curve is hidden."""
+    handles, names = panel.get_legend_handles_labels()
+    keywords = {"handlelength": 1.4, "columnspacing": 1.2, "borderaxespad": 0.2}
+    figure.legend(handles, names, loc="upper center", ncols=len(names), **keywords)
+
+
+def _logarithmic(panel):
+    """A logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
 
 
 def smooth(values):

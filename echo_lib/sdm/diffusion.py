@@ -89,9 +89,10 @@ class GaussianDiffusion:
 
     def q_sample(self, x_0, t, noise):
         """x_t of x_0 (B, C, H, W) at step t (B,), by Eq. 9."""
-        return self._at(self.alphas_bar.sqrt(), t, x_0) * x_0 + self._at(
-            (1 - self.alphas_bar).sqrt(), t, x_0
-        ) * noise
+        return (
+            self._at(self.alphas_bar.sqrt(), t, x_0) * x_0
+            + self._at((1 - self.alphas_bar).sqrt(), t, x_0) * noise
+        )
 
     def target(self, x_0, t, noise):
         """What the network should put out, by ``prediction``."""
@@ -127,7 +128,9 @@ class GaussianDiffusion:
         x_0 = self.predict_x_0(prediction, x_t, t)
         if clip:
             x_0 = x_0.clamp(-1, 1)
-        mean = self._at(self.posterior_x_0, t, x_t) * x_0 + self._at(self.posterior_x_t, t, x_t) * x_t
+        mean = (
+            self._at(self.posterior_x_0, t, x_t) * x_0 + self._at(self.posterior_x_t, t, x_t) * x_t
+        )
         return Posterior(mean, self._log_variance(v, x_t, t), x_0)
 
     def losses(self, output, x_0, t, noise):
@@ -146,7 +149,9 @@ class GaussianDiffusion:
 
     def _bound(self, output, x_0, x_t, t):
         model = self.posterior(output, x_t, t, clip=False)
-        mean = self._at(self.posterior_x_0, t, x_t) * x_0 + self._at(self.posterior_x_t, t, x_t) * x_t
+        mean = (
+            self._at(self.posterior_x_0, t, x_t) * x_0 + self._at(self.posterior_x_t, t, x_t) * x_t
+        )
         log_variance = self._at(self.posterior_log_variance, t, x_t)
         kl = _gaussian_kl(mean, log_variance, model.mean, model.log_variance)
         nll = -_discretised_log_likelihood(x_0, model.mean, 0.5 * model.log_variance)

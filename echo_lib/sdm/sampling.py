@@ -7,11 +7,9 @@ Batches are cut from the whole sorted list, interrupted or not.
 """
 
 import argparse
-import json
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
@@ -22,7 +20,7 @@ from echo_lib.config import DiffusionConfig, SemanticUNetConfig
 from echo_lib.data.datasets import load_label_maps, one_hot, read_index
 from echo_lib.labels import VIEWS
 from echo_lib.progress import Progress
-from echo_lib.provenance import Stage, atomic_path, require, write_text
+from echo_lib.provenance import Stage, atomic_path, write_text
 from echo_lib.sdm.diffusion import GaussianDiffusion
 from echo_lib.sdm.samplers import SAMPLERS, guided
 from echo_lib.sdm.unet import SemanticUNet
@@ -52,11 +50,10 @@ def load_denoiser(path, *, device="cpu"):
     _, metadata = load_weights(path)
     if "network" not in metadata or "diffusion" not in metadata:
         raise ValueError(f"{path}: no network config in the header; expected weights of an SDM")
-    network = json.loads(metadata["network"])
-    network = {key: tuple(v) if isinstance(v, list) else v for key, v in network.items()}
+    network = {k: tuple(v) if isinstance(v, list) else v for k, v in metadata["network"].items()}
     model = SemanticUNet(SemanticUNetConfig(**network))
     load_into(model, path)
-    process = GaussianDiffusion.from_config(DiffusionConfig(**json.loads(metadata["diffusion"])))
+    process = GaussianDiffusion.from_config(DiffusionConfig(**metadata["diffusion"]))
     model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     return Denoiser(model, process, metadata)
 
@@ -123,7 +120,9 @@ def sample_dataset(run, *, on_batch=None):
     progress = Progress("Sampling", len(pairs), unit="image")
     done = 0
     for view in VIEWS:
-        denoiser = load_denoiser(run.folder / f"sdm/{view}/weights.safetensors", device=distributed.device())
+        denoiser = load_denoiser(
+            run.folder / f"sdm/{view}/weights.safetensors", device=distributed.device()
+        )
         chosen = pairs[pairs.view == view].sort_values("name")
         for first in range(0, len(chosen), config.sampling.batch_size):
             batch = chosen.iloc[first : first + config.sampling.batch_size]

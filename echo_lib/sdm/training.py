@@ -8,10 +8,8 @@ and the result does not depend on how many processes share the batch.
 """
 
 import argparse
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -97,8 +95,8 @@ def _metadata(run, view):
         "view": view,
         "profile": run.profile.name,
         "stamp": run.profile.stamp,
-        "network": json.dumps(as_dict(run.profile.sdm.network)),
-        "diffusion": json.dumps(as_dict(run.profile.sdm.diffusion)),
+        "network": as_dict(run.profile.sdm.network),
+        "diffusion": as_dict(run.profile.sdm.diffusion),
     }
 
 
@@ -231,7 +229,12 @@ class Recipe:
             noise.append(torch.randn(x_0.shape[1:], generator=generator))
         layout = {"memory_format": torch.channels_last}
         noise = torch.stack(noise).to(self.device)
-        return x_0.contiguous(**layout), onehot.contiguous(**layout), torch.tensor(t, device=self.device), noise
+        return (
+            x_0.contiguous(**layout),
+            onehot.contiguous(**layout),
+            torch.tensor(t, device=self.device),
+            noise,
+        )
 
     def item(self, number):
         """Which frame the stream shows as its ``number``-th; each epoch is shuffled anew."""
@@ -242,12 +245,16 @@ class Recipe:
     def flush(self):
         """Turn the pending losses into a row of the log."""
         values = self.pending_values()
-        self.log.append([self.step, *values.mean(axis=0).tolist(), self.learning_rate(), self.seconds])
+        self.log.append(
+            [self.step, *values.mean(axis=0).tolist(), self.learning_rate(), self.seconds]
+        )
         self.pending = []
 
     def pending_values(self):
         """The losses since the last row, (n, 3) float64; stop where one is not finite."""
-        values = torch.stack(self.pending).double().cpu().numpy() if self.pending else np.zeros((0, 3))
+        values = (
+            torch.stack(self.pending).double().cpu().numpy() if self.pending else np.zeros((0, 3))
+        )
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if bad.size:
             step = self.step - len(values) + int(bad[0])
@@ -298,7 +305,9 @@ def _save(recipe, folder):
     if not distributed.is_first():
         return
     save_state(folder / "checkpoint.pt", recipe.state())
-    write_text(folder / "log.csv", pd.DataFrame(recipe.log, columns=LOG_COLUMNS).to_csv(index=False))
+    write_text(
+        folder / "log.csv", pd.DataFrame(recipe.log, columns=LOG_COLUMNS).to_csv(index=False)
+    )
 
 
 def main(arguments=None):

@@ -12,7 +12,8 @@ import torch
 
 from echo_lib.checkpoints import load_state, save_state, save_weights
 from echo_lib.data.datasets import load_pairs, read_index
-from echo_lib.labels import SPLITS, STRUCTURES, remove_sector
+from echo_lib.labels import STRUCTURES, remove_sector
+from echo_lib.progress import Progress
 from echo_lib.provenance import Stage, StageError, write_text
 from echo_lib.rows import ROWS, find_row, stage_name
 from echo_lib.seeding import numpy_generator, torch_generator
@@ -24,7 +25,6 @@ from echo_lib.segmentation.unet import build_unet, require_image_size
 INPUT_STAGES = {"real": "prepared", "synthetic": "synthetic", "cyclegan": "cyclegan"}
 DICE_COLUMNS = tuple(f"validation_dice_{name.lower().replace(' ', '_')}" for name in STRUCTURES)
 CHECKPOINT = "state.pt"
-PRINT_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def train(run, row, *, seed=0, device="cpu"):
     """Train the network of ``row``, resume it, or return at once where it is finished.
 
     Writes the stage ``segmentation/<row>-<seed>``: ``weights.safetensors`` (the epoch with the best
-    mean Dice on the source's own validation split) and ``log.csv``. Killed at any moment and
+    mean Dice on the source's own validation split, or on training patients held out) and ``log.csv``. Killed at any moment and
     started again on the same device and number of threads, it gives the same weights to the bit.
 
     Args:
@@ -87,11 +87,12 @@ def train(run, row, *, seed=0, device="cpu"):
     stage = _open_stage(run, row, seed)
     if manifest := stage.finished():
         return manifest
-    training, validation = (_load_frames(run, row, part, device) for part in SPLITS[:2])
+    training, validation = (_load_frames(run, row, part, device) for part in ("fit", "choose"))
     require_image_size(config, training.images.shape[-2:])
     normalisation = grey_statistics(training.images)
     state = _start(stage, ("segmentation", run.seed, seed), device)
-    report = _Report(stage.name, config.epochs, state.log)
+    progress = Progress(stage.name, config.epochs, done=len(state.log), unit="epoch", every_s=5)
+    begun = time.monotonic() - (state.log[-1]["seconds"] if state.log else 0)
 
     for epoch in range(len(state.log) + 1, config.epochs + 1):
         # one epoch
@@ -105,8 +106,8 @@ def train(run, row, *, seed=0, device="cpu"):
             _keep_best(state, line["validation_dice"])
 
         # log and checkpoint
-        report(line)
-        state.log.append(line)
+        progress.show(epoch, _note(line))
+        state.log.append(line | {"seconds": time.monotonic() - begun})
         _write_log(stage.folder / "log.csv", state.log)
         if epoch % config.checkpoint_every == 0 or epoch == config.epochs:
             state.save(stage.folder / CHECKPOINT)
@@ -124,16 +125,20 @@ def _open_stage(run, row, seed):
         # Neither the other seeds nor the checkpoints change the weights.
         config={"segmentation": replace(config, table_seeds=(seed,), checkpoint_every=0)},
         inputs=(INPUT_STAGES[row.source],),
-        extra={"row": row.slug, "table_seed": seed},
+        extra={
+            "row": row.slug,
+            "table_seed": seed,
+            "evaluation_split": run.profile.data.evaluation_split,
+        },
     )
 
 
-def _load_frames(run, row, split, device):
+def _load_frames(run, row, part, device):
     index = row.select(read_index(run.folder, row.source))
-    index = index[index["split"] == split].reset_index(drop=True)
+    index = index[_part_of(index, run.profile.data.evaluation_split) == part]
     if index.empty:
         raise StageError(
-            f"row {row.slug!r}: no {split} pairs of {row.views}, {row.phases} are {row.source}; "
+            f"row {row.slug!r}: no pairs to {part} from: {row.views}, {row.phases}, {row.source}; "
             f"run stage {INPUT_STAGES[row.source]!r} with them first"
         )
     pairs = load_pairs(run.folder, index)
@@ -142,6 +147,20 @@ def _load_frames(run, row, split, device):
     return Frames(
         pairs.images.to(device), torch.from_numpy(label_maps).to(device), tuple(pairs.names)
     )
+
+
+def _part_of(index, evaluation_split):
+    """Which pairs weights are fitted to ("fit") and which choose the best epoch ("choose").
+
+    The validation split chooses, as in the paper. Where Dice is reported on that very split, a
+    network must not be chosen on it: every tenth training patient chooses instead.
+    """
+    if evaluation_split == "test":
+        return index["split"].map({"training": "fit", "validation": "choose"})
+    training = index["split"] == "training"
+    patients = sorted(index.loc[training, "patient"].unique())
+    chooses = index["patient"].isin(patients[-1::-10])
+    return training.map({True: "fit", False: None}).where(~(training & chooses), "choose")
 
 
 def _start(stage, key, device):
@@ -246,33 +265,10 @@ def _write_log(path, log):
     write_text(path, file.getvalue())
 
 
-class _Report:
-    """Adds the seconds to a line of the log; prints at most one line every few seconds."""
-
-    def __init__(self, name, epochs, log):
-        self.name, self.epochs, self.done_before = name, epochs, len(log)
-        self.before_s = log[-1]["seconds"] if log else 0.0
-        self.started, self.printed = time.monotonic(), -math.inf
-
-    def __call__(self, line):
-        now = time.monotonic()
-        line["seconds"] = self.before_s + now - self.started
-        if now - self.printed < PRINT_EVERY_S and line["epoch"] < self.epochs:
-            return
-        self.printed = now
-        epoch_s = (now - self.started) / (line["epoch"] - self.done_before)
-        left_s = epoch_s * (self.epochs - line["epoch"])
-        dice = line.get("validation_dice")
-        shown = "" if dice is None else f", validation Dice {100 * dice:.1f} %"
-        print(
-            f"{self.name}: epoch {line['epoch']}/{self.epochs}, loss {line['loss']:.4f}{shown}, "
-            f"{epoch_s:.2f} s an epoch, {_duration(left_s)} left",
-            flush=True,
-        )
-
-
-def _duration(seconds):
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+def _note(line):
+    dice = line.get("validation_dice")
+    shown = "" if dice is None else f", validation Dice {100 * dice:.1f} %"
+    return f"loss {line['loss']:.4f}{shown}"
 
 
 def _finish(stage, state, normalisation, device, *, n):
@@ -282,8 +278,8 @@ def _finish(stage, state, normalisation, device, *, n):
         "stage": stage.name,
         "profile": stage.run.profile.name,
         "layers": stage.run.profile.segmentation.layers,
-        "mean": repr(normalisation[0]),
-        "std": repr(normalisation[1]),
+        "mean": normalisation[0],
+        "std": normalisation[1],
         "epoch": best["epoch"],
     }
     path = stage.folder / "weights.safetensors"

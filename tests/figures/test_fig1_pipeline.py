@@ -27,7 +27,7 @@ def test_the_chain_runs_from_noise_to_image(pictures, texts):
 
 def test_without_a_prediction_the_figure_claims_none(pictures, texts):
     shown = texts(fig1_pipeline.draw(fig1_pipeline.Pipeline(**pictures), stamp_text=""))
-    assert "expert labels, for Dice" in shown
+    assert "reference, for Dice" in shown
     assert "predicted labels" not in shown
     pictures["prediction"] = pictures["label_map"]
     shown = texts(fig1_pipeline.draw(fig1_pipeline.Pipeline(**pictures), stamp_text=""))

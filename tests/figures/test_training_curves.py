@@ -10,7 +10,9 @@ def test_running_mean_by_hand():
 
 
 def test_one_line_a_training_and_one_panel_a_column():
-    log = pd.DataFrame({"step": [1, 2, 3], "loss": [1.0, 0.5, 0.25], "learning_rate": [3e-4, 2e-4, 0]})
+    log = pd.DataFrame(
+        {"step": [1, 2, 3], "loss": [1.0, 0.5, 0.25], "learning_rate": [3e-4, 2e-4, 0]}
+    )
     panels = {"loss": "training loss", "learning_rate": "learning rate"}
     logs = {"2CH": log, "4CH": log * 2}
     figure = training_curves.draw(logs, panels, step="step", stamp_text="profile x")

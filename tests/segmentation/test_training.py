@@ -77,8 +77,8 @@ def test_two_epochs_lower_the_loss_by_the_numbers_known(tiny_run):
 def test_it_learns(new_run, tmp_path):
     still = {"gamma": [1, 1], "degrees": [0, 0], "translate": [0, 0], "scale": [1, 1]}
     fast = {
-        "layers": 5,
-        "epochs": 30,
+        "layers": 4,
+        "epochs": 40,
         "learning_rate": 0.02,
         "batch_size": 2,
         "flip_probability": 0,

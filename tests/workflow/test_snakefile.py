@@ -49,9 +49,8 @@ def notebook(profile, seed, run_root, figure, *stage):
     run = Run(load_profile(profile), seed, None, Path(run_root))
     if stage:
         work(run, *stage)
-    if figure:
-        (run.folder / "figures").mkdir(exist_ok=True)
-        (run.folder / "figures" / f"{figure}.png").write_bytes(b"png")
+    (run.folder / "figures").mkdir(exist_ok=True)
+    (run.folder / "figures" / f"{figure}.png").write_bytes(b"png")
 '''
 
 COMMAND = """
@@ -63,7 +62,7 @@ parser = argparse.ArgumentParser()
 add_run_arguments(parser)
 parser.add_argument("--view")
 parser.add_argument("--row")
-parser.add_argument("--seed-index")
+parser.add_argument("--table-seed")
 args = parser.parse_args()
 """
 
@@ -72,7 +71,7 @@ COMMANDS = {
     "sdm/sampling": 'work(run_from(args), "synthetic", ["sdm.sampling"], ["sdm/2CH", "sdm/4CH"])',
     "segmentation/training": (
         'source = "prepared" if args.row == "real_all" else "synthetic"\n'
-        'name = f"segmentation/{args.row}-{args.seed_index}"\n'
+        'name = f"segmentation/{args.row}-{args.table_seed}"\n'
         'work(run_from(args), name, ["segmentation"], [source])'
     ),
 }
@@ -81,7 +80,7 @@ NOTEBOOKS = {
     "01_data_preparation": '"fig2", "prepared", ["augmentation"]',
     "02_sdm_training": '"fig1"',
     "03_sampling": '"fig3"',
-    "06_dice_tables": '"", "evaluation", ["data"], ["segmentation/real_all-0"]',
+    "06_dice_tables": '"dice_table", "evaluation", ["data"], ["segmentation/real_all-0"]',
 }
 
 
@@ -165,7 +164,7 @@ def test_everything_is_where_the_contract_of_the_run_folder_says(workflow):
     assert sorted(p.stem for p in (folder / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
     assert sorted(p.stem for p in (folder / "notebooks").glob("*.html")) == sorted(NOTEBOOKS)
     figures = sorted(path.name for path in (folder / "figures").iterdir())
-    assert figures == ["fig1.png", "fig2.png", "fig3.png"]
+    assert figures == ["dice_table.png", "fig1.png", "fig2.png", "fig3.png"]
 
 
 def test_finished_run_has_nothing_to_do_whatever_the_dates(workflow):
