@@ -77,7 +77,7 @@ class Run:
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """A temporary sibling of ``path`` to write to; renamed to ``path`` only if the body succeeds."""
+    """A temporary sibling of ``path`` to write to; renamed to it only if the body succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers that choose a format by extension keep working.
@@ -241,7 +241,7 @@ def require(run, name):
         if not file.is_file() or sha256_file(file) != expected:
             state = "altered" if file.is_file() else "missing"
             raise StageError(
-                f"{file}: {state} since stage {name!r} finished; remove {path} and run the stage again"
+                f"{file}: {state} since stage {name!r} finished; remove {path} and run it again"
             )
     return manifest
 

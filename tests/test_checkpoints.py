@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from echo_lib.checkpoints import load_into, load_state, load_weights, save_state, save_weights
@@ -21,14 +22,26 @@ def test_weights_round_trip_with_metadata(tmp_path):
     path = tmp_path / "w.safetensors"
     save_weights(path, network().state_dict(), metadata={"steps": 12})
     weights, metadata = load_weights(path)
-    assert metadata == {"steps": "12"}
+    assert metadata == {"steps": 12}
     for name, tensor in network().state_dict().items():
         assert torch.equal(weights[name], tensor)
         assert weights[name].dtype == tensor.dtype
     other = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3))
-    assert load_into(other, path) == {"steps": "12"}
+    assert load_into(other, path) == {"steps": 12}
     assert torch.equal(other[0].weight, network()[0].weight)
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_equal_weights_and_metadata_give_equal_bytes(tmp_path):
+    facts = {f"fact{i}": i for i in range(20)}
+    for name, metadata in (("a", facts), ("b", dict(reversed(facts.items())))):
+        save_weights(tmp_path / name, network().state_dict(), metadata=metadata)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_file_of_another_program_has_no_metadata(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "w.safetensors", metadata={"format": "pt"})
+    assert load_weights(tmp_path / "w.safetensors")[1] == {}
 
 
 def test_cast_touches_floating_point_only(tmp_path):

@@ -134,7 +134,7 @@ class GaussianDiffusion:
         return Posterior(mean, self._log_variance(v, x_t, t), x_0)
 
     def losses(self, output, x_0, t, noise):
-        """Per-item losses (B,): ``mse``, ``vlb`` in bits per dimension, and their weighted ``loss``.
+        """Per-item losses (B,): ``mse``, ``vlb`` in bits per dimension, and their sum ``loss``.
 
         The bound teaches the variance alone: its mean carries no gradient (improved DDPM, 3.1).
         """

@@ -68,8 +68,9 @@ def train(run, row, *, seed=0, device="cpu"):
     """Train the network of ``row``, resume it, or return at once where it is finished.
 
     Writes the stage ``segmentation/<row>-<seed>``: ``weights.safetensors`` (the epoch with the best
-    mean Dice on the source's own validation split, or on training patients held out) and ``log.csv``. Killed at any moment and
-    started again on the same device and number of threads, it gives the same weights to the bit.
+    mean Dice on the source's own validation split, or on training patients held out) and
+    ``log.csv``. Killed at any moment and started again on the same device and number of threads,
+    it gives the same weights to the bit.
 
     Args:
         run: the run.
