@@ -154,7 +154,7 @@ class Profile:
         """What figures and tables say on their face; empty for the paper on real data."""
         if self.name == "paper" and self.data.source == "camus":
             return ""
-        data = {"phantom": "phantom data", "camus": "CAMUS"}[self.data.source]
+        data = {"phantom": "phantoms in place of CAMUS", "camus": "CAMUS"}[self.data.source]
         return f"profile {self.name} · {data} · {self.data.evaluation_split} split"
 
 

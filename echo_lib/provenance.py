@@ -38,7 +38,7 @@ STAGE_CODE = {
     ),
     "sdm": (
         "labels.py", "seeding.py", "checkpoints.py", "distributed.py", "data/datasets.py",
-        "sdm/unet.py", "sdm/diffusion.py", "sdm/training.py",
+        "sdm/unet.py", "sdm/diffusion.py", "sdm/stream.py", "sdm/training.py",
     ),
     "synthetic": (
         "labels.py", "seeding.py", "checkpoints.py", "data/datasets.py",

@@ -14,7 +14,7 @@ def seed_for(*parts):
     """A seed in [0, 2**63) from what the item is, by SHA-256.
 
     Args:
-        parts: strings and integers that name the item, e.g. ``("sample", 0, "patient0001_4CH_ED")``.
+        parts: strings and integers that name the item, e.g. ``("sample", 0, "patient0001_4CH")``.
     """
     for part in parts:
         if not isinstance(part, (str, int)) or isinstance(part, bool):

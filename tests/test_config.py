@@ -131,7 +131,7 @@ def test_stamp_is_empty_only_for_the_paper_on_real_data():
     paper = load_profile("paper")
     assert paper.stamp == ""
     phantom = load_profile("paper", {"data.source": "phantom"})
-    assert phantom.stamp == "profile paper · phantom data · test split"
+    assert phantom.stamp == "profile paper · phantoms in place of CAMUS · test split"
 
 
 def test_every_number_of_a_profile_file_has_a_comment():

@@ -15,7 +15,8 @@ LEAVES = {name.removesuffix(".py") for name in FILES if "/" not in name}
 ROOMS = {name.partition("/")[0] for name in FILES if "/" in name}
 # The only modules of a room that read prepared data.
 READERS = {
-    "sdm/training.py", "sdm/sampling.py", "segmentation/training.py", "segmentation/prediction.py",
+    "sdm/stream.py", "sdm/training.py", "sdm/sampling.py", "segmentation/training.py",
+    "segmentation/prediction.py",
     "cyclegan/training.py", "cyclegan/translation.py",
 }  # fmt: skip
 EXTRA = {"studio": {"sdm/sampling.py", "data/augment.py"}}

@@ -49,7 +49,7 @@ def test_the_sidecar_says_what_the_figure_was_made_from(make_run):
     assert sorted(path.name for path in folder.iterdir()) == ["fig9.json", "fig9.pdf", "fig9.png"]
     assert json.loads((folder / "fig9.json").read_text()) == sidecar
     assert sidecar["profile"] == "demo"
-    assert sidecar["stamp"] == "profile demo · phantom data · test split"
+    assert sidecar["stamp"] == "profile demo · phantoms in place of CAMUS · test split"
     assert (sidecar["caption"], sidecar["seed"]) == ("Bars.", 0)
     manifest = json.loads((run.folder / "prepared" / "manifest.json").read_text())
     assert sidecar["inputs"] == {"prepared": manifest["outputs_digest"]}

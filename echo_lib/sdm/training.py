@@ -19,13 +19,13 @@ from echo_lib import distributed
 from echo_lib.checkpoints import load_into, load_state, save_state, save_weights
 from echo_lib.cli import add_run_arguments, run_from
 from echo_lib.config import as_dict
-from echo_lib.data.datasets import load_pairs, one_hot, read_index, to_unit
 from echo_lib.labels import VIEWS
 from echo_lib.progress import Progress
 from echo_lib.provenance import PACKAGE, Stage, sha256_file, write_text
 from echo_lib.sdm.diffusion import GaussianDiffusion
+from echo_lib.sdm.stream import FrameStream
 from echo_lib.sdm.unet import SemanticUNet
-from echo_lib.seeding import numpy_generator, seed_for, torch_generator
+from echo_lib.seeding import seed_for
 
 LOG_COLUMNS = ("step", "loss", "mse", "vlb", "learning_rate", "seconds")
 
@@ -112,9 +112,7 @@ class Recipe:
     process: GaussianDiffusion
     optimiser: torch.optim.Optimizer
     ema: list  # of tensors, in the order of model.parameters()
-    images: torch.Tensor  # (N, 1, H, W) uint8
-    label_maps: torch.Tensor  # (N, H, W) uint8
-    names: tuple
+    stream: FrameStream
     step: int = 0
     seconds: float = 0.0
     log: list = None  # rows of LOG_COLUMNS
@@ -129,7 +127,6 @@ class Recipe:
         if start:
             load_into(model, start)
         model = model.to(memory_format=torch.channels_last)
-        pairs = load_pairs(run.folder, _ed_frames(run, view))
         recipe = cls(
             run, view, sdm.training, device, model,
             GaussianDiffusion.from_config(sdm.diffusion),
@@ -138,7 +135,7 @@ class Recipe:
                 fused=device.type == "cuda",
             ),
             [parameter.detach().clone() for parameter in model.parameters()],
-            pairs.images.to(device), pairs.label_maps.to(device), pairs.names,
+            FrameStream.open(run, view, device=device),
             log=[], pending=[],
         )  # fmt: skip
         checkpoint = folder / "checkpoint.pt"
@@ -200,7 +197,7 @@ class Recipe:
             if (first // micro) % distributed.world_size() != distributed.rank():
                 continue
             draws = range(self.step * size + first, self.step * size + min(first + micro, size))
-            x_0, onehot, t, noise = self.batch(draws)
+            x_0, onehot, t, noise = self.stream.batch(draws)
             x_t = self.process.q_sample(x_0, t, noise)
             with torch.autocast(
                 self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
@@ -210,37 +207,6 @@ class Recipe:
             (terms["loss"].sum() / size).backward()
             total += torch.stack([terms[k].detach().sum() for k in ("loss", "mse", "vlb")]) / size
         return distributed.summed(total)
-
-    def batch(self, draws):
-        """Items number ``draws`` of the endless shuffled stream: x_0, one-hot, t and noise."""
-        items = [self.item(number) for number in draws]
-        x_0 = to_unit(self.images[items])
-        x_0 = x_0.expand(-1, self.model.config.image_channels, -1, -1).clone()
-        onehot = one_hot(self.label_maps[items].long(), self.model.config.classes)
-        t, noise = [], []
-        for row, number in enumerate(draws):
-            generator = torch_generator("sdm-item", self.run.seed, self.view, number)
-            u = torch.rand(3, generator=generator)
-            if u[0] < self.config.flip_probability:
-                x_0[row], onehot[row] = x_0[row].flip(-1), onehot[row].flip(-1)
-            if u[1] < self.config.label_dropout:
-                onehot[row] = 0
-            t.append(min(int(u[2] * self.process.n_steps), self.process.n_steps - 1))
-            noise.append(torch.randn(x_0.shape[1:], generator=generator))
-        layout = {"memory_format": torch.channels_last}
-        noise = torch.stack(noise).to(self.device)
-        return (
-            x_0.contiguous(**layout),
-            onehot.contiguous(**layout),
-            torch.tensor(t, device=self.device),
-            noise,
-        )
-
-    def item(self, number):
-        """Which frame the stream shows as its ``number``-th; each epoch is shuffled anew."""
-        epoch, position = divmod(number, len(self.names))
-        order = numpy_generator("sdm-order", self.run.seed, self.view, epoch)
-        return int(order.permutation(len(self.names))[position])
 
     def flush(self):
         """Turn the pending losses into a row of the log."""
@@ -259,7 +225,7 @@ class Recipe:
         if bad.size:
             step = self.step - len(values) + int(bad[0])
             size = self.config.batch_size
-            items = [self.names[self.item(n)] for n in range(step * size, (step + 1) * size)]
+            items = [self.stream.name(n) for n in range(step * size, (step + 1) * size)]
             raise FloatingPointError(
                 f"loss not finite at step {step} (seed {self.run.seed}, view {self.view}), items "
                 f"{', '.join(items)}; the checkpoint before it is intact: lower the learning rate "
@@ -273,12 +239,6 @@ def build_network(config, seed):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SemanticUNet(config)
-
-
-def _ed_frames(run, view):
-    index = read_index(run.folder, "real")
-    chosen = (index.view == view) & (index.phase == "ED") & (index.split == "training")
-    return index[chosen]
 
 
 def _loop(recipe, folder, max_minutes):

@@ -1,4 +1,4 @@
-"""Samplers against an exact Gaussian denoiser: data N(mu, sigma^2), optimal noise in closed form."""
+"""Samplers against an exact Gaussian denoiser: for N(mu, sigma^2) the optimal noise is known."""
 
 import pytest
 import torch
@@ -57,7 +57,8 @@ def test_few_steps_keep_the_mean_and_the_second_order_solver_keeps_more_of_the_s
 
 def test_respaced_process_keeps_both_ends_and_the_noise_levels():
     respaced = PROCESS.respaced(25, spacing="log_snr")
-    assert respaced.timesteps[0] == 0 and respaced.timesteps[-1] == 999
+    assert respaced.timesteps[0] == 0
+    assert respaced.timesteps[-1] == 999
     torch.testing.assert_close(respaced.alphas_bar, PROCESS.alphas_bar[respaced.timesteps])
     with pytest.raises(ValueError, match=r"1 steps: expected 2\.\.1000"):
         PROCESS.respaced(1)

@@ -44,7 +44,7 @@ def test_same_input_same_output_and_the_label_map_decides():
 
 def test_image_size_must_fit():
     x, t, onehot = inputs(size=36)
-    with pytest.raises(ValueError, match="36.*multiples of 8"):
+    with pytest.raises(ValueError, match=r"36.*multiples of 8"):
         network()(x, t, onehot)
 
 

@@ -12,7 +12,7 @@ SIZE = 32
 OVERRIDES = {
     "name": "tiny",
     "data.image_size_px": SIZE,
-    "data.evaluation_split": "validation",
+    "data.evaluation_split": "test",
     "segmentation.layers": 4,
     "segmentation.epochs": 4,
     "segmentation.batch_size": 4,

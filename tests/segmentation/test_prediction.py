@@ -54,7 +54,8 @@ def test_weights_without_normalisation_are_refused(network, tmp_path):
         load_network(tmp_path / "w.safetensors")
 
 
-def test_rows_that_were_not_trained_are_left_out(tiny_run):
+def test_rows_that_were_not_trained_are_left_out(new_run, tmp_path):
+    tiny_run = new_run(tmp_path, **{"data.evaluation_split": "validation"})
     assert predict_rows(tiny_run).label_maps == {}
     train(tiny_run, "real_all", seed=1)
     found = predict_rows(tiny_run)
@@ -64,7 +65,8 @@ def test_rows_that_were_not_trained_are_left_out(tiny_run):
     assert found.index["split"].unique().tolist() == ["validation"]
 
 
-def test_altered_weights_are_refused(tiny_run):
+def test_altered_weights_are_refused(new_run, tmp_path):
+    tiny_run = new_run(tmp_path, **{"data.evaluation_split": "validation"})
     train(tiny_run, "real_all", seed=0)
     path = tiny_run.folder / "segmentation" / "real_all-0" / "weights.safetensors"
     path.write_bytes(path.read_bytes() + b"x")

@@ -134,7 +134,7 @@ def test_seeds_give_different_networks(tiny_run):
     train(tiny_run, ROW, seed=1)
     (a, facts), (b, _) = weights(tiny_run, 0), weights(tiny_run, 1)
     assert not torch.equal(a["model.0.conv.weight"], b["model.0.conv.weight"])
-    assert facts["layers"] == "4"
+    assert facts["layers"] == 4
     with pytest.raises(ValueError, match=r"seed 2, expected one of table_seeds \(0, 1\)"):
         train(tiny_run, ROW, seed=2)
 
@@ -146,7 +146,7 @@ def test_the_best_epoch_is_kept(tiny_run, monkeypatch):
         training, "validate", lambda *args: {"validation_dice": next(scores)} | columns
     )
     assert train(tiny_run, ROW)["facts"]["best_epoch"] == 2
-    assert weights(tiny_run)[1]["epoch"] == "2"
+    assert weights(tiny_run)[1]["epoch"] == 2
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_validation_leaves_the_frames_as_they_are():
 
 def test_an_epoch_sees_every_frame_once_and_labels_are_camus_ids(tiny_run):
     row = training.find_row(ROW)
-    frames = training._load_frames(tiny_run, row, "training", "cpu")
+    frames = training._load_frames(tiny_run, row, "fit", "cpu")
     assert sorted(frames.label_maps.unique().tolist()) == [0, 1, 2, 3]
     sizes = []
 
@@ -210,3 +210,16 @@ def test_command_line_trains_every_table_seed(tiny_run, tmp_path, capsys):
     assert "segmentation/real_all-1: best validation Dice" in capsys.readouterr().out
     with pytest.raises(StageError, match="stage 'synthetic' is not finished"):
         training.main([*arguments, "--row", "sdm_all", "--table-seed", "1"])
+
+
+def test_the_split_that_is_reported_never_chooses_the_weights():
+    index = pandas.DataFrame(
+        {
+            "patient": [f"patient{n:04d}" for n in range(24)],
+            "split": ["training"] * 20 + ["validation"] * 4,
+        }
+    )
+    for split, fit, choose in (("test", 20, index[20:]), ("validation", 18, index[9:20:10])):
+        part = training._part_of(index, split)
+        assert (part == "fit").sum() == fit
+        assert index[part == "choose"].equals(choose)
