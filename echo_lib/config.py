@@ -72,6 +72,7 @@ class DiffusionConfig:
     schedule: str  # "cosine" or "linear"
     prediction: str  # "epsilon", "x0" or "v": what the network's output means
     vlb_weight: float  # of the variational bound beside the MSE
+    v_weight_limit: float  # x0 errors count as errors of v, by 1 / sigma_t^2 up to this; 0: plain
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,20 @@ class GaussianDiffusion:
         betas: (T,) float64.
         prediction: what the network's output means: "epsilon", "x0" or "v".
         vlb_weight: weight of the variational bound beside the MSE (paper: 0.001).
+        v_weight_limit: where the network predicts x_0, weigh its squared error by 1 / sigma_t^2,
+            at most this, which makes it the error of v; 0 leaves it plain.
         timesteps: the T original step numbers that a respaced process stands for.
     """
 
-    def __init__(self, betas, *, prediction="epsilon", vlb_weight=0.001, timesteps=None):
+    def __init__(
+        self, betas, *, prediction="epsilon", vlb_weight=0.001, v_weight_limit=0.0, timesteps=None
+    ):
         if prediction not in ("epsilon", "x0", "v"):
             raise ValueError(f"prediction {prediction!r}: expected epsilon, x0 or v")
+        if v_weight_limit and prediction != "x0":
+            raise ValueError(f"v_weight_limit is for prediction x0, not {prediction}: set it to 0")
         self.betas, self.prediction, self.vlb_weight = betas.double(), prediction, vlb_weight
+        self.v_weight_limit = v_weight_limit
         self.timesteps = torch.arange(len(betas)) if timesteps is None else timesteps
         self.alphas_bar = torch.cumprod(1 - self.betas, dim=0)
         before = F.pad(self.alphas_bar[:-1], (1, 0), value=1.0)
@@ -49,7 +56,12 @@ class GaussianDiffusion:
     def from_config(cls, config):
         """The process of a ``DiffusionConfig``."""
         betas = {"cosine": cosine_betas, "linear": linear_betas}[config.schedule](config.timesteps)
-        return cls(betas, prediction=config.prediction, vlb_weight=config.vlb_weight)
+        return cls(
+            betas,
+            prediction=config.prediction,
+            vlb_weight=config.vlb_weight,
+            v_weight_limit=config.v_weight_limit,
+        )
 
     @property
     def n_steps(self):
@@ -74,6 +86,7 @@ class GaussianDiffusion:
             betas,
             prediction=self.prediction,
             vlb_weight=self.vlb_weight,
+            v_weight_limit=self.v_weight_limit,
             timesteps=self.timesteps[chosen],
         )
 
@@ -142,10 +155,15 @@ class GaussianDiffusion:
         prediction, v = self._split(output, x_t)
         mse = _mean((self.target(x_0, t, noise) - prediction) ** 2)
         if v is None or self.vlb_weight == 0:
-            return {"mse": mse, "vlb": torch.zeros_like(mse), "loss": mse}
+            return {"mse": mse, "vlb": torch.zeros_like(mse), "loss": self._weight(t, mse) * mse}
         frozen = torch.cat([prediction.detach(), output[:, prediction.shape[1] :]], dim=1)
         vlb = self._bound(frozen, x_0, x_t, t)
-        return {"mse": mse, "vlb": vlb, "loss": mse + self.vlb_weight * vlb}
+        return {"mse": mse, "vlb": vlb, "loss": self._weight(t, mse) * mse + self.vlb_weight * vlb}
+
+    def _weight(self, t, like):
+        if not self.v_weight_limit:
+            return torch.ones_like(like)
+        return (1 / (1 - self._at(self.alphas_bar, t, like))).clamp(max=self.v_weight_limit)
 
     def _bound(self, output, x_0, x_t, t):
         model = self.posterior(output, x_t, t, clip=False)
