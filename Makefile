@@ -29,7 +29,7 @@ BUSY = echo "make: another run is under way in this folder" >&2; exit 1
 SUMMARY = $(BIN)/python workflow/summary.py --profile "$(PROFILE)" --run-root "$(RUN_ROOT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help figures smoke test lint lab report clean
+.PHONY: help figures smoke test lint lab report publish weights clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -51,6 +51,23 @@ lint: $(VENV)/stamp  ## style of the code, and notebooks without outputs
 
 lab: $(VENV)/stamp  ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+publish: $(VENV)/stamp  ## show a finished PROFILE in results/ and in the README
+	@$(BIN)/python workflow/publish.py --profile "$(PROFILE)" --run-root "$(RUN_ROOT)"
+
+# The weights that the demo starts from: another seed, so other phantoms than the demo's.
+LONGER = --profile demo --seed 1 --run-root "$(RUN_ROOT)/weights" --set data.training_patients=400 \
+	--set data.validation_patients=8 --set data.test_patients=0 --set data.evaluation_split=validation \
+	--set augmentation.maps_per_frame=1 --set sdm.training.steps=1000 \
+	--set sdm.training.learning_rate=0.0004 --set sdm.training.warmup_steps=50 \
+	--set sdm.training.initial_weights= --set sdm.training.checkpoint_every=100 \
+	--set sdm.training.log_every=20
+weights: $(VENV)/stamp  ## train the demo's starting weights anew, for longer, on other phantoms
+	@$(BIN)/python -m echo_lib.data.prepare $(LONGER)
+	@export OMP_NUM_THREADS=1; $(BIN)/python -m echo_lib.sdm.training $(LONGER) --view 2CH & other=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m echo_lib.sdm.training $(LONGER) --view 4CH && wait $$other
+	@$(BIN)/python workflow/ship_weights.py --profile demo --run-root "$(RUN_ROOT)/weights" \
+		--name phantom --purpose "be the starting weights of the demo profile"
 
 report: $(VENV)/stamp  ## Snakemake's HTML report of a finished run
 	@$(BIN)/snakemake $(FLAGS) --report "$(RUN_ROOT)/$(PROFILE)/report.html"

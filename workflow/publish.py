@@ -1,0 +1,121 @@
+"""What the repository shows of a finished run: ``results/<profile>/`` and the README's numbers.
+
+    python workflow/publish.py --profile demo
+    python workflow/publish.py            # the README alone, from what results/ holds
+
+A number in the README stands between ``<!-- results:NAME -->`` and ``<!-- end -->`` and comes from
+a file of ``results/``; a test compares the two.
+"""
+
+import argparse
+import calendar
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from echo_lib.config import load_profile
+from echo_lib.provenance import atomic_path, write_json, write_text
+
+FILES = ("dice.csv", "table.csv", "table.md", "manifest.json")
+BLOCK = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def stage_manifests(folder):
+    """The manifests of a run's finished stages, in the order in which they finished."""
+    paths = [p for p in folder.rglob("manifest.json") if ".superseded-" not in str(p)]
+    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return sorted(manifests, key=lambda manifest: manifest["finished"])
+
+
+def run_record(folder):
+    """Where and how long a run took.
+
+    ``wall_seconds`` is from the first stage's start to the last one's end, what lay between
+    included, so it is meant for runs that were not interrupted.
+    """
+    manifests = stage_manifests(folder)
+    ends = [calendar.timegm(time.strptime(m["finished"], "%Y-%m-%dT%H:%M:%SZ")) for m in manifests]
+    starts = [end - m["seconds"] for end, m in zip(ends, manifests, strict=True)]
+    last = manifests[-1]
+    return {
+        "profile": last["profile"],
+        "seed": last["seed"],
+        "commit": last["commit"],
+        "dirty": last["dirty"],
+        "versions": last["versions"],
+        "device": last["device"],
+        "cpu_cores": os.cpu_count(),
+        "wall_seconds": round(max(ends) - min(starts)),
+        "stage_seconds": {m["stage"]: m["seconds"] for m in manifests},
+    }
+
+
+def publish(folder, target):
+    """Copy the evaluation of the run in ``folder`` to ``target``, with its times."""
+    record = run_record(folder)
+    for name in FILES:
+        with atomic_path(target / name) as temporary:
+            shutil.copyfile(folder / "evaluation" / name, temporary)
+    write_json(target / "run.json", record)
+
+
+def readme_block(name, results):
+    """The text of a README block, ``table:PROFILE`` or ``times:PROFILE``."""
+    kind, _, profile = name.partition(":")
+    folder = results / profile
+    if kind == "table":
+        return _table(folder)
+    if kind == "times":
+        return _times(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    raise ValueError(f"README block {name!r}: expected table:PROFILE or times:PROFILE")
+
+
+def _table(folder):
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    return text.split("\n\n**")[0].strip() + "\n"
+
+
+def _times(record):
+    groups = {}
+    for stage, seconds in record["stage_seconds"].items():
+        name = stage.split("/")[0]
+        groups[name] = groups.get(name, 0) + seconds
+    lines = ["| stage | seconds of computing |", "| --- | --- |"]
+    lines += [f"| {name} | {seconds:.0f} |" for name, seconds in groups.items()]
+    minutes = record["wall_seconds"] / 60
+    lines += [
+        "",
+        f"{minutes:.1f} minutes in all on {record['cpu_cores']} CPU cores, notebooks included "
+        "(stages share the cores, so the seconds do not add up to it).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def updated(readme, results):
+    """The README's text with every block made anew."""
+    return BLOCK.sub(lambda m: m[1] + readme_block(m[2], results) + m[3], readme)
+
+
+def main(arguments=None):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", help="a finished run to take up; left out, only the README")
+    parser.add_argument("--run-root", type=Path, default=Path("runs"))
+    chosen = parser.parse_args(arguments)
+    results = REPOSITORY / "results"
+    if chosen.profile:
+        name = load_profile(chosen.profile).name
+        publish(chosen.run_root / name, results / name)
+    readme = REPOSITORY / "README.md"
+    write_text(readme, updated(readme.read_text(encoding="utf-8"), results))
+
+
+if __name__ == "__main__":
+    main()
