@@ -246,6 +246,17 @@ def require(run, name):
     return manifest
 
 
+def manifests_of(folder):
+    """The manifests of a run's finished stages, in the order in which they finished.
+
+    Args:
+        folder: ``Run.folder``.
+    """
+    paths = sorted(Path(folder).rglob(MANIFEST))
+    found = [json.loads(p.read_text("utf-8")) for p in paths if ".superseded-" not in str(p)]
+    return sorted(found, key=lambda manifest: manifest["finished"])
+
+
 def environment(device="cpu"):
     """Commit, dirty flag, library versions and device, as manifests and sidecars record them."""
     commit, dirty = git_state()

@@ -13,25 +13,15 @@ import json
 import os
 import re
 import shutil
-import sys
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
 from echo_lib.config import load_profile
-from echo_lib.provenance import atomic_path, write_json, write_text
+from echo_lib.provenance import atomic_path, manifests_of, write_json, write_text
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 FILES = ("dice.csv", "table.csv", "table.md", "manifest.json")
 BLOCK = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def stage_manifests(folder):
-    """The manifests of a run's finished stages, in the order in which they finished."""
-    paths = [p for p in folder.rglob("manifest.json") if ".superseded-" not in str(p)]
-    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return sorted(manifests, key=lambda manifest: manifest["finished"])
 
 
 def run_record(folder):
@@ -40,7 +30,7 @@ def run_record(folder):
     ``wall_seconds`` is from the first stage's start to the last one's end, what lay between
     included, so it is meant for runs that were not interrupted.
     """
-    manifests = stage_manifests(folder)
+    manifests = manifests_of(folder)
     ends = [calendar.timegm(time.strptime(m["finished"], "%Y-%m-%dT%H:%M:%SZ")) for m in manifests]
     starts = [end - m["seconds"] for end, m in zip(ends, manifests, strict=True)]
     last = manifests[-1]

@@ -7,19 +7,16 @@ The card's numbers come from the stage's manifest; a test holds card and weights
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
 
 from echo_lib.checkpoints import load_weights, save_weights
 from echo_lib.config import load_profile
 from echo_lib.labels import VIEWS
 from echo_lib.provenance import sha256_file, write_text
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = {
     "phantom": (
         "{n} phantoms drawn by `echo_lib.data.phantom` with seed {seed}: no patient's data.",
@@ -81,9 +78,7 @@ def card(path, tensors, manifest, folder, purpose):
         batch=training["batch_size"],
         rate=training["learning_rate"],
         ema=training["ema_decay"],
-        start=f"`{training['initial_weights']}`"
-        if training["initial_weights"]
-        else "random weights",
+        start=training["initial_weights"].format(view=view) or "random weights",
         seconds=manifest["seconds"],
         training=manifest["facts"]["seconds_training"],
         device=manifest["device"],

@@ -1,13 +1,10 @@
 """What a run ends by saying: the Dice table, where the figures are, how long each stage took."""
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from echo_lib.config import load_profile
+from echo_lib.provenance import manifests_of
 
 
 def stage_seconds(folder):
@@ -16,12 +13,7 @@ def stage_seconds(folder):
     Args:
         folder: the run's folder, ``<run_root>/<profile>``.
     """
-    manifests = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in folder.rglob("manifest.json")
-        if ".superseded-" not in str(path.relative_to(folder))
-    ]
-    return {m["stage"]: m["seconds"] for m in sorted(manifests, key=lambda m: m["finished"])}
+    return {manifest["stage"]: manifest["seconds"] for manifest in manifests_of(folder)}
 
 
 def summary(folder):
