@@ -90,7 +90,7 @@ class SDMTrainingConfig:
     ema_warmup: bool  # decay min(ema_decay, (1 + step) / (10 + step))
     flip_probability: float  # horizontal
     label_dropout: float  # probability of a null condition, for guidance
-    precision: str  # "float32" or "bfloat16" autocast
+    precision: str  # "float32", "bfloat16", or "auto": bfloat16 where the device has it
     checkpoint_every: int  # steps
     log_every: int  # steps
     initial_weights: str  # pattern with {view}, relative to the repository; "" starts from scratch
@@ -105,7 +105,7 @@ class SamplingConfig:
     eta: float  # DDIM stochasticity; 0 is deterministic
     guidance: float  # s of Eq. 1; 0 is none
     batch_size: int  # images per forward pass; no image depends on it
-    precision: str  # "float32" or "bfloat16" autocast
+    precision: str  # "float32", "bfloat16", or "auto": bfloat16 where the device has it
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ _CHOICES = {
     "schedule": ("cosine", "linear"),
     "prediction": ("epsilon", "x0", "v"),
     "sampler": ("ddpm", "ddim", "dpm_solver_pp"),
-    "precision": ("float32", "bfloat16"),
+    "precision": ("float32", "bfloat16", "auto"),
     "loss": ("cross_entropy", "dice_cross_entropy"),
 }
 

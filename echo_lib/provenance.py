@@ -37,11 +37,12 @@ STAGE_CODE = {
         "data/prepare.py",
     ),
     "sdm": (
-        "labels.py", "seeding.py", "checkpoints.py", "distributed.py", "data/datasets.py",
+        "labels.py", "seeding.py", "checkpoints.py", "distributed.py", "precision.py",
+        "data/datasets.py",
         "sdm/unet.py", "sdm/diffusion.py", "sdm/stream.py", "sdm/training.py",
     ),
     "synthetic": (
-        "labels.py", "seeding.py", "checkpoints.py", "data/datasets.py",
+        "labels.py", "seeding.py", "checkpoints.py", "precision.py", "data/datasets.py",
         "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "sdm/sampling.py",
     ),
     "segmentation": (

@@ -19,6 +19,7 @@ from echo_lib.cli import add_run_arguments, run_from
 from echo_lib.config import DiffusionConfig, SemanticUNetConfig
 from echo_lib.data.datasets import load_label_maps, one_hot, read_index
 from echo_lib.labels import VIEWS
+from echo_lib.precision import autocast
 from echo_lib.progress import Progress
 from echo_lib.provenance import Stage, atomic_path, write_text
 from echo_lib.sdm.diffusion import GaussianDiffusion
@@ -80,7 +81,7 @@ def sample(denoiser, label_maps, config, *, generators):
     def noise():
         return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with autocast(device, config.precision):
         condition = model.encode_labels(onehot)
         null = model.encode_labels(torch.zeros_like(onehot)) if config.guidance else None
         call = guided(model, condition, null, scale=config.guidance)

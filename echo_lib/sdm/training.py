@@ -20,6 +20,7 @@ from echo_lib.checkpoints import load_into, load_state, save_state, save_weights
 from echo_lib.cli import add_run_arguments, run_from
 from echo_lib.config import as_dict
 from echo_lib.labels import VIEWS
+from echo_lib.precision import autocast, has_bfloat16
 from echo_lib.progress import Progress
 from echo_lib.provenance import PACKAGE, Stage, sha256_file, write_text
 from echo_lib.sdm.diffusion import GaussianDiffusion
@@ -58,6 +59,8 @@ def train(run, view, *, max_minutes=None):
         weights = stage.folder / "weights.safetensors"
         save_weights(weights, recipe.ema_weights(), metadata=_metadata(run, view))
         facts = {"steps": config.training.steps, "seconds_training": round(recipe.seconds, 1)}
+        if config.training.precision == "auto":
+            facts["computed_in"] = "bfloat16" if has_bfloat16(recipe.device) else "float32"
         outputs = [weights, stage.folder / "log.csv"]
         manifest = stage.finish(outputs, facts=facts, device=recipe.device)
     distributed.barrier()
@@ -199,9 +202,7 @@ class Recipe:
             draws = range(self.step * size + first, self.step * size + min(first + micro, size))
             x_0, onehot, t, noise = self.stream.batch(draws)
             x_t = self.process.q_sample(x_0, t, noise)
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
-            ):
+            with autocast(self.device, self.config.precision):
                 output = self.model(x_t, t, onehot)
             terms = self.process.losses(output.float(), x_0, t, noise)
             (terms["loss"].sum() / size).backward()
