@@ -47,7 +47,8 @@ STAGE_CODE = {
     ),
     "segmentation": (
         "labels.py", "seeding.py", "rows.py", "checkpoints.py", "data/datasets.py",
-        "segmentation/unet.py", "segmentation/losses.py", "segmentation/augmentation.py",
+        "segmentation/unet.py", "segmentation/frames.py", "segmentation/losses.py",
+        "segmentation/augmentation.py",
         "segmentation/training.py", "segmentation/prediction.py",
     ),
     "evaluation": (

@@ -15,7 +15,7 @@ LEAVES = {name.removesuffix(".py") for name in FILES if "/" not in name}
 ROOMS = {name.partition("/")[0] for name in FILES if "/" in name}
 # The only modules of a room that read prepared data.
 READERS = {
-    "sdm/stream.py", "sdm/training.py", "sdm/sampling.py", "segmentation/training.py",
+    "sdm/stream.py", "sdm/training.py", "sdm/sampling.py", "segmentation/frames.py",
     "segmentation/prediction.py",
     "cyclegan/training.py", "cyclegan/translation.py",
 }  # fmt: skip

@@ -7,39 +7,22 @@ import math
 import time
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from echo_lib.checkpoints import load_state, save_state, save_weights
-from echo_lib.data.datasets import load_pairs, read_index
-from echo_lib.labels import STRUCTURES, remove_sector
+from echo_lib.labels import STRUCTURES
 from echo_lib.progress import Progress
 from echo_lib.provenance import Stage, StageError, write_text
 from echo_lib.rows import ROWS, find_row, stage_name
 from echo_lib.seeding import numpy_generator, torch_generator
 from echo_lib.segmentation.augmentation import apply, draw_batch
+from echo_lib.segmentation.frames import INPUT_STAGES, grey_statistics, load_frames
 from echo_lib.segmentation.losses import LOSSES, case_dice
 from echo_lib.segmentation.prediction import normalise
 from echo_lib.segmentation.unet import build_unet, require_image_size
 
-INPUT_STAGES = {"real": "prepared", "synthetic": "synthetic", "cyclegan": "cyclegan"}
 DICE_COLUMNS = tuple(f"validation_dice_{name.lower().replace(' ', '_')}" for name in STRUCTURES)
 CHECKPOINT = "state.pt"
-
-
-@dataclass(frozen=True)
-class Frames:
-    """N training or validation pairs on the device.
-
-    Attributes:
-        images: (N, 1, H, W) uint8.
-        label_maps: (N, H, W) uint8 CAMUS ids.
-        names: N names.
-    """
-
-    images: torch.Tensor
-    label_maps: torch.Tensor
-    names: tuple
 
 
 @dataclass
@@ -88,7 +71,7 @@ def train(run, row, *, seed=0, device="cpu"):
     stage = _open_stage(run, row, seed)
     if manifest := stage.finished():
         return manifest
-    training, validation = (_load_frames(run, row, part, device) for part in ("fit", "choose"))
+    training, validation = (load_frames(run, row, part, device) for part in ("fit", "choose"))
     require_image_size(config, training.images.shape[-2:])
     normalisation = grey_statistics(training.images)
     state = _start(stage, ("segmentation", run.seed, seed), device)
@@ -134,36 +117,6 @@ def _open_stage(run, row, seed):
     )
 
 
-def _load_frames(run, row, part, device):
-    index = row.select(read_index(run.folder, row.source))
-    index = index[_part_of(index, run.profile.data.evaluation_split) == part]
-    if index.empty:
-        raise StageError(
-            f"row {row.slug!r}: no pairs to {part} from: {row.views}, {row.phases}, {row.source}; "
-            f"run stage {INPUT_STAGES[row.source]!r} with them first"
-        )
-    pairs = load_pairs(run.folder, index)
-    # One map at a time: a check of the whole set at once would take several times its memory.
-    label_maps = np.stack([remove_sector(label_map) for label_map in pairs.label_maps.numpy()])
-    return Frames(
-        pairs.images.to(device), torch.from_numpy(label_maps).to(device), tuple(pairs.names)
-    )
-
-
-def _part_of(index, evaluation_split):
-    """Which pairs weights are fitted to ("fit") and which choose the best epoch ("choose").
-
-    The validation split chooses, as in the paper. Where Dice is reported on that very split, a
-    network must not be chosen on it: every tenth training patient chooses instead.
-    """
-    if evaluation_split == "test":
-        return index["split"].map({"training": "fit", "validation": "choose"})
-    training = index["split"] == "training"
-    patients = sorted(index.loc[training, "patient"].unique())
-    chooses = index["patient"].isin(patients[-1::-10])
-    return training.map({True: "fit", False: None}).where(~(training & chooses), "choose")
-
-
 def _start(stage, key, device):
     config = stage.run.profile.segmentation
     model = build_unet(config, generator=torch_generator(*key, "initial weights")).to(device)
@@ -181,21 +134,6 @@ def learning_rate(config, epoch):
     # its rate swings up and down every few hundred batches.
     weight = (1 + math.cos(math.pi * (epoch - 1) / config.epochs)) / 2
     return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * weight
-
-
-def grey_statistics(images):
-    """Mean and std of all pixels of (N, 1, H, W) uint8 images, on the scale 0 to 1."""
-    counts = torch.zeros(256, dtype=torch.float64)
-    for part in images.split(256):
-        counts += torch.bincount(part.flatten().int(), minlength=256).cpu()
-    grey, weights = np.arange(256) / 255, counts.numpy() / counts.sum().item()
-    mean = float((weights * grey).sum())
-    std = float(np.sqrt((weights * (grey - mean) ** 2).sum()))
-    if std == 0:
-        raise StageError(
-            f"all training images have one grey value, {mean * 255:.0f}; expected ultrasound images"
-        )
-    return mean, std
 
 
 def train_epoch(state, frames, config, line, normalisation, *, key):

@@ -7,9 +7,10 @@ import torch
 from echo_lib.checkpoints import load_weights
 from echo_lib.config import as_yaml, load_profile
 from echo_lib.provenance import StageError
+from echo_lib.segmentation import frames as frames_module
 from echo_lib.segmentation import training
+from echo_lib.segmentation.frames import grey_statistics
 from echo_lib.segmentation.training import (
-    grey_statistics,
     learning_rate,
     train,
     train_epoch,
@@ -174,7 +175,7 @@ def test_an_image_too_small_for_the_layers_is_refused(new_run, tmp_path):
 def test_validation_leaves_the_frames_as_they_are():
     # A "network" that reads the class off the grey value: right only on untransformed frames.
     label_maps = torch.randint(0, 4, (3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
-    frames = training.Frames(label_maps[:, None] * 85, label_maps, tuple("abc"))
+    frames = frames_module.Frames(label_maps[:, None] * 85, label_maps, tuple("abc"))
 
     class Reader(torch.nn.Module):
         def forward(self, images):
@@ -186,7 +187,7 @@ def test_validation_leaves_the_frames_as_they_are():
 
 def test_an_epoch_sees_every_frame_once_and_labels_are_camus_ids(tiny_run):
     row = training.find_row(ROW)
-    frames = training._load_frames(tiny_run, row, "fit", "cpu")
+    frames = frames_module.load_frames(tiny_run, row, "fit", "cpu")
     assert sorted(frames.label_maps.unique().tolist()) == [0, 1, 2, 3]
     sizes = []
 
@@ -220,6 +221,6 @@ def test_the_split_that_is_reported_never_chooses_the_weights():
         }
     )
     for split, fit, choose in (("test", 20, index[20:]), ("validation", 18, index[9:20:10])):
-        part = training._part_of(index, split)
+        part = frames_module.part_of(index, split)
         assert (part == "fit").sum() == fit
         assert index[part == "choose"].equals(choose)
