@@ -8,7 +8,6 @@ SEED ?= 0
 DATA_ROOT ?=
 RUN_ROOT ?= runs
 SET ?=
-GPUS ?=
 GPUS_PER_TRAINING ?= 1
 CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 WORKFLOW ?= default
@@ -19,8 +18,10 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2
 # The first Python of this machine that has the version, venv and ensurepip.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
+# On a machine with a GPU, one job at a time has it.
+GPU := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 FLAGS = --profile workflow/profiles/$(WORKFLOW) --snakefile workflow/Snakefile --cores $(CORES) \
-	$(if $(GPUS),--resources gpu=$(GPUS)) $(SNAKEMAKE_FLAGS) --config profile="$(PROFILE)" \
+	$(if $(GPU),--resources gpu_job=1) $(SNAKEMAKE_FLAGS) --config profile="$(PROFILE)" \
 	seed=$(SEED) data_root="$(DATA_ROOT)" run_root="$(RUN_ROOT)" set="$(SET)" \
 	gpus=$(GPUS_PER_TRAINING)
 # A killed run leaves Snakemake's lock behind; it is lifted, but never under a run that lives.
@@ -81,7 +82,7 @@ $(VENV)/stamp: requirements.lock pyproject.toml
 	(Debian: apt-get install python3-venv), or PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c '$(FITS)' 2>/dev/null || { echo "make: $(PYTHON) is not Python 3.11 to 3.13 \
 	with venv and ensurepip (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	@$(BIN)/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 	@echo "Installing requirements.lock into $(VENV) (once; some minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \

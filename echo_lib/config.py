@@ -6,6 +6,7 @@ missing or mistyped key raises ``ConfigError`` and names the nearest key.
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -153,12 +154,24 @@ class Profile:
     @property
     def stamp(self):
         """What figures and tables say on their face; empty for the paper on real data."""
-        if self.name == "paper" and self.data.source == "camus":
+        if self.name == "paper" and self.is_shipped:
             return ""
         data = {"phantom": "phantoms in place of CAMUS", "camus": "CAMUS"}[self.data.source]
-        return f"profile {self.name} · {data} · {self.data.evaluation_split} split"
+        known = (CONFIG_FOLDER / f"{self.name}.yaml").is_file()
+        changed = " (changed)" if known and not self.is_shipped else ""
+        return f"profile {self.name}{changed} · {data} · {self.data.evaluation_split} split"
+
+    @property
+    def is_shipped(self):
+        """True where every number is that of ``config/<name>.yaml``; workers do not count."""
+        if not (CONFIG_FOLDER / f"{self.name}.yaml").is_file():
+            return False
+        shipped = load_profile(self.name)
+        data = dataclasses.replace(shipped.data, workers=self.data.workers)
+        return dataclasses.replace(shipped, data=data) == self
 
 
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _CHOICES = {
     "source": ("phantom", "camus"),
     "evaluation_split": ("validation", "test"),
@@ -260,6 +273,8 @@ def _value(hint, value, where, key):
         return _sequence(hint, value, where, key)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if hint is float and isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)  # YAML 1.1 reads 1e-4 as text
     if type(value) is not hint:
         raise ConfigError(f"{where}: {key}: expected {hint.__name__}, found {value!r}")
     choices = _CHOICES.get(key.rsplit(".", 1)[-1])

@@ -35,6 +35,8 @@ def process_group():
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device())
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
@@ -56,6 +58,15 @@ def first_process_first():
     yield
     if is_first():
         barrier()
+
+
+def agreed(flag, device):
+    """The first process's answer in every process, so that all of them stop at the same step."""
+    if not dist.is_initialized():
+        return flag
+    answer = torch.tensor([int(flag)], device=device)
+    dist.broadcast(answer, src=0)
+    return bool(answer.item())
 
 
 def sum_gradients(model):

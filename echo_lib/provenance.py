@@ -24,6 +24,8 @@ from echo_lib.config import Profile, as_dict
 PACKAGE = Path(__file__).resolve().parent
 MANIFEST = "manifest.json"
 IDENTITY = "stage.json"
+# Figures and results are written by runs; what decides a result is this.
+_CODE = ("echo_lib", "config", "notebooks", "workflow", "weights", "requirements.lock")
 _LIBRARIES = ("torch", "monai", "torchio", "numpy", "pandas", "SimpleITK", "matplotlib")
 
 # The library files whose meaning a stage's results rest on. The workflow reads this too.
@@ -174,6 +176,10 @@ class Stage:
         }
         stage = cls(run, name, identity)
         stage._set_aside()
+        for partial in stage.folder.rglob(
+            ".*.partial.*"
+        ):  # what a killed process left half-written
+            partial.unlink(missing_ok=True)
         write_json(stage.folder / IDENTITY, identity)
         return stage
 
@@ -243,7 +249,7 @@ def require(run, name):
         if not file.is_file() or sha256_file(file) != expected:
             state = "altered" if file.is_file() else "missing"
             raise StageError(
-                f"{file}: {state} since stage {name!r} finished; remove {path} and run it again"
+                f"{file}: {state} since stage {name!r} finished; remove it and {path}, run again"
             )
     return manifest
 
@@ -273,11 +279,13 @@ def environment(device="cpu"):
 
 @cache
 def git_state():
-    """The repository's commit and whether tracked files differ from it; unknown outside git."""
+    """The repository's commit and whether code or weights differ from it."""
     try:
         call = {"cwd": PACKAGE.parent, "capture_output": True, "text": True, "check": True}
         commit = subprocess.run(["git", "rev-parse", "HEAD"], **call).stdout.strip()
-        status = subprocess.run(["git", "status", "--porcelain", "-uno"], **call).stdout
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "-uno", "--", *_CODE], **call
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown", True
     return commit, bool(status.strip())

@@ -9,6 +9,7 @@ import shutil
 
 import matplotlib
 
+from echo_lib.config import as_dict
 from echo_lib.provenance import atomic_path, environment, require, sha256_file, write_json
 
 DPI = 300
@@ -63,6 +64,7 @@ def save_figure(run, figure, name, *, caption, inputs):
         "caption": caption,
         "seed": run.seed,
         "inputs": {stage: require(run, stage)["outputs_digest"] for stage in inputs},
+        "config": as_dict(profile),
         **environment(),
         "png_sha256": sha256_file(_with(base, ".png")),
     }
@@ -74,7 +76,8 @@ def publish(run, name, folder):
     """Copy a saved figure to ``folder`` where its profile may stand there.
 
     The profile ``paper`` and the ``reduced`` ones always replace the demo's; the demo's is shown
-    only where no better one is; ``smoke`` and a user's own profiles stay in their run folder.
+    only where no better one is; ``smoke``, a user's own profiles and changed ones stay in their
+    run folder.
 
     Args:
         run: the run whose figure was saved.
@@ -85,8 +88,8 @@ def publish(run, name, folder):
         True where the figure was copied.
     """
     source, target = figure_folder(run) / name, folder / name
-    ours, theirs = rank(_profile(_with(source, ".json"))), rank(_profile(_with(target, ".json")))
-    if ours == 0 or ours < theirs:
+    ours, theirs = rank(run.profile.name), rank(_profile(_with(target, ".json")))
+    if not run.profile.is_shipped or ours == 0 or ours < theirs:
         return False
     if sha256_file(_with(source, ".png")) != _sidecar(_with(source, ".json"))["png_sha256"]:
         raise PublishingError(

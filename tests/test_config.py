@@ -131,7 +131,9 @@ def test_stamp_is_empty_only_for_the_paper_on_real_data():
     paper = load_profile("paper")
     assert paper.stamp == ""
     phantom = load_profile("paper", {"data.source": "phantom"})
-    assert phantom.stamp == "profile paper · phantoms in place of CAMUS · test split"
+    assert phantom.stamp == "profile paper (changed) · phantoms in place of CAMUS · test split"
+    assert load_profile("paper", {"data.workers": 3}).stamp == ""
+    assert "(changed)" in load_profile("paper", {"sdm.training.steps": 10}).stamp
 
 
 def test_every_number_of_a_profile_file_has_a_comment():

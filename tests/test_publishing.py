@@ -6,18 +6,19 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from echo_lib.config import load_profile
+from echo_lib.config import CONFIG_FOLDER, load_profile
 from echo_lib.provenance import Run, Stage, StageError
 from echo_lib.publishing import PublishingError, figure_folder, publish, rank, save_figure
 
 
 @pytest.fixture
 def make_run(tmp_path):
-    """A run of a profile's name on phantoms, with one finished stage."""
+    """A run of a shipped profile, or of the demo's under another name; one finished stage."""
 
     def make(name):
-        profile = load_profile("paper", {"data.source": "phantom"})
-        run = Run(dataclasses.replace(profile, name=name), 0, None, tmp_path / "runs")
+        shipped = (CONFIG_FOLDER / f"{name}.yaml").is_file()
+        profile = dataclasses.replace(load_profile(name if shipped else "demo"), name=name)
+        run = Run(profile, 0, None, tmp_path / "runs")
         stage = Stage.open(run, "prepared", config={})
         file = stage.folder / "frames.csv"
         file.write_text(name)
@@ -88,7 +89,7 @@ def test_a_figure_from_an_unfinished_stage_is_refused(make_run):
         ("demo", "reduced", "reduced"),
         ("demo", "paper", "paper"),
         ("reduced", "demo", "reduced"),
-        ("reduced-256", "demo", "reduced-256"),
+        ("reduced-cpu", "demo", "reduced-cpu"),
         ("paper", "demo", "paper"),
         ("paper", "reduced", "paper"),
         ("reduced", "paper", "paper"),
@@ -135,3 +136,12 @@ def test_an_altered_picture_is_not_shown(make_run, tmp_path):
 def test_ranks():
     names = ("smoke", "demo", "reduced", "reduced-128", "paper", "")
     assert [rank(name) for name in names] == [0, 1, 2, 2, 3, 0]
+
+
+def test_a_changed_profile_is_not_shown(make_run, tmp_path):
+    run = make_run("demo")
+    save(run)
+    changed = load_profile("demo", {"sdm.training.steps": 1})
+    assert "demo (changed)" in changed.stamp
+    assert not publish(dataclasses.replace(run, profile=changed), "fig9", tmp_path / "figures")
+    assert publish(run, "fig9", tmp_path / "figures")

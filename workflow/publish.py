@@ -49,6 +49,10 @@ def run_record(folder):
 
 def publish(folder, target):
     """Copy the evaluation of the run in ``folder`` to ``target``, with its times."""
+    if not load_profile(folder / "profile.yaml").is_shipped:
+        raise SystemExit(
+            f"{folder}: run with changed numbers; only config/{folder.name}.yaml is shown"
+        )
     record = run_record(folder)
     for name in FILES:
         with atomic_path(target / name) as temporary:

@@ -21,13 +21,14 @@ from echo_lib.data.camus_files import (
     CamusError,
     CamusFileMissing,
     content_digest,
+    files_of,
     read_image,
     read_info,
     write_image,
 )
 
 __all__ = [
-    "CamusError", "CamusFileMissing", "Frame", "Release", "content_digest", "find_duplicates",
+    "CamusError", "CamusFileMissing", "Frame", "Release", "content_digest", "files_of", "find_duplicates",
     "frames", "group_duplicates", "open_release", "read_frame", "read_image", "read_info",
     "write_image",
 ]  # fmt: skip
@@ -213,11 +214,14 @@ def group_duplicates(named_digests):
 
 
 def _kind(folder):
-    if (folder / "database_nifti").is_dir() and (folder / "database_split").is_dir():
-        return CURRENT
-    if any(p.is_dir() for name in ("training", "testing") for p in folder.glob(f"{name}/patient*")):
-        return FIRST
-    return None
+    current = (folder / "database_nifti").is_dir() and (folder / "database_split").is_dir()
+    first = any(p.is_dir() for n in ("training", "testing") for p in folder.glob(f"{n}/patient*"))
+    if current and first:
+        raise CamusError(
+            f"{folder}: both CAMUS releases lie in this folder; their patient numbers do not "
+            "match, so move each to a folder of its own and set data_root to one of them"
+        )
+    return CURRENT if current else FIRST if first else None
 
 
 def _open(root):

@@ -119,6 +119,13 @@ def _require_complete_gzip(path):
         ) from error
 
 
+def files_of(path):
+    """The files that hold an image: ``path``, and for a MetaImage header its pixels too."""
+    if path.suffix != ".mhd":
+        return (path,)
+    return path, path.with_name(_metaimage_header(path)["ElementDataFile"])
+
+
 def _require_complete_raw(path):
     header = _metaimage_header(path)
     raw = path.with_name(header["ElementDataFile"])

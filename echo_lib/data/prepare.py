@@ -76,6 +76,7 @@ def sector_mask(image):
     Returns:
         (H, W) bool.
     """
+    # DEVIATION: the paper thresholds and says no more.
     regions, count = scipy.ndimage.label(image > 0)
     if not count:
         raise ValueError("image without a pixel above 0, so it shows no sector; restore the image")
@@ -153,7 +154,8 @@ def _split_frames(release, data):
 
 
 def _raw_digest(release, frames):
-    paths = [p for split in frames.values() for f in split for p in (f.image_path, f.label_path)]
+    named = [p for split in frames.values() for f in split for p in (f.image_path, f.label_path)]
+    paths = [path for name in named for path in camus.files_of(name)]
     return provenance.digest(
         {p.relative_to(release.root).as_posix(): provenance.sha256_file(p) for p in paths}
     )

@@ -21,7 +21,7 @@ from echo_lib.rows import ROWS
 
 COLUMNS = (*STRUCTURES, "Mean")
 _ROW_MM, _NAME_MM, _HEAD_MM = 6.4, 37.0, 14.0
-_NOT_TRAINED = "–"
+_NOT_TRAINED = "not run"
 
 
 @paper_style()

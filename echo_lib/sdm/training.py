@@ -28,7 +28,7 @@ from echo_lib.sdm.stream import FrameStream
 from echo_lib.sdm.unet import SemanticUNet
 from echo_lib.seeding import seed_for
 
-LOG_COLUMNS = ("step", "loss", "mse", "vlb", "learning_rate", "seconds")
+LOG_COLUMNS = ("step", "loss", "mse", "vlb", "learning_rate", "seconds", "seconds_per_step")
 
 
 def train(run, view, *, max_minutes=None):
@@ -61,8 +61,9 @@ def train(run, view, *, max_minutes=None):
         facts = {"steps": config.training.steps, "seconds_training": round(recipe.seconds, 1)}
         if config.training.precision == "auto":
             facts["computed_in"] = "bfloat16" if has_bfloat16(recipe.device) else "float32"
-        outputs = [weights, stage.folder / "log.csv"]
-        manifest = stage.finish(outputs, facts=facts, device=recipe.device)
+        _write_log(recipe, stage.folder)
+        # The log is left out of the hashes: it holds seconds, and equal runs have equal digests.
+        manifest = stage.finish([weights], facts=facts, device=recipe.device)
     distributed.barrier()
     return manifest
 
@@ -128,7 +129,7 @@ class Recipe:
         model = build_network(sdm.network, seed_for("sdm-weights", run.seed, view)).to(device)
         start = initial_weights(sdm.training, view)
         if start:
-            load_into(model, start)
+            _require_same_prediction(load_into(model, start), sdm.diffusion, start)
         model = model.to(memory_format=torch.channels_last)
         recipe = cls(
             run, view, sdm.training, device, model,
@@ -212,9 +213,9 @@ class Recipe:
     def flush(self):
         """Turn the pending losses into a row of the log."""
         values = self.pending_values()
-        self.log.append(
-            [self.step, *values.mean(axis=0).tolist(), self.learning_rate(), self.seconds]
-        )
+        pace = (self.seconds - (self.log[-1][5] if self.log else 0.0)) / len(values)
+        means = values.mean(axis=0).tolist()
+        self.log.append([self.step, *means, self.learning_rate(), self.seconds, pace])
         self.pending = []
 
     def pending_values(self):
@@ -242,6 +243,15 @@ def build_network(config, seed):
         return SemanticUNet(config)
 
 
+def _require_same_prediction(header, config, path):
+    found = header.get("diffusion", {}).get("prediction", config.prediction)
+    if found != config.prediction:
+        raise ValueError(
+            f"{path}: weights that predict {found!r}, but sdm.diffusion.prediction is "
+            f"{config.prediction!r}; set it to {found!r} or start from other weights"
+        )
+
+
 def _loop(recipe, folder, max_minutes):
     """Step until done; True where the last step was reached."""
     config, begun, before = recipe.config, time.monotonic(), recipe.seconds
@@ -252,7 +262,9 @@ def _loop(recipe, folder, max_minutes):
         if recipe.step % config.log_every == 0 or recipe.step == config.steps:
             recipe.flush()
             progress.show(recipe.step, f"loss {recipe.log[-1][1]:.4f}")
-        out_of_time = max_minutes and time.monotonic() - begun > 60 * max_minutes
+        out_of_time = bool(max_minutes) and distributed.agreed(
+            time.monotonic() - begun > 60 * max_minutes, recipe.device
+        )
         if recipe.step % config.checkpoint_every == 0 or recipe.step == config.steps or out_of_time:
             _save(recipe, folder)
         if out_of_time and recipe.step < config.steps:
@@ -263,12 +275,14 @@ def _loop(recipe, folder, max_minutes):
 
 def _save(recipe, folder):
     recipe.pending_values()  # a broken state must not replace a sound checkpoint
-    if not distributed.is_first():
-        return
-    save_state(folder / "checkpoint.pt", recipe.state())
-    write_text(
-        folder / "log.csv", pd.DataFrame(recipe.log, columns=LOG_COLUMNS).to_csv(index=False)
-    )
+    if distributed.is_first():
+        save_state(folder / "checkpoint.pt", recipe.state())
+        _write_log(recipe, folder)
+
+
+def _write_log(recipe, folder):
+    text = pd.DataFrame(recipe.log, columns=LOG_COLUMNS).to_csv(index=False)
+    write_text(folder / "log.csv", text)
 
 
 def main(arguments=None):

@@ -94,6 +94,7 @@ def predict(network, images, *, batch_size=16):
     require_image_size(network, images.shape[-2:])
     device = next(network.model.parameters()).device
     parts = [
+        # DEVIATION: the released test script leaves the normalisation out.
         network.model(normalise(part.to(device).float() / 255, network.mean, network.std)).argmax(1)
         for part in images.split(batch_size)
     ]

@@ -338,3 +338,17 @@ def test_real_camus():
     if release.kind == "current":
         pair = ("patient0033_4CH_ED", "patient0068_4CH_ED")
         assert pair in camus.find_duplicates([f for f in frames if f.name in pair])
+
+
+def test_both_releases_in_one_folder_are_refused(tmp_path):
+    for name in ("database_nifti", "database_split", "training/patient0001"):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(camus.CamusError, match="both CAMUS releases lie in this folder"):
+        camus.open_release(tmp_path)
+
+
+def test_pixels_beside_a_header_belong_to_its_files(tmp_path):
+    header = tmp_path / "a.mhd"
+    header.write_text("DimSize = 2 2\nElementType = MET_UCHAR\nElementDataFile = a.raw\n")
+    assert camus.files_of(header) == (header, tmp_path / "a.raw")
+    assert camus.files_of(tmp_path / "a.nii.gz") == (tmp_path / "a.nii.gz",)

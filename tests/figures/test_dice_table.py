@@ -30,9 +30,9 @@ def test_own_numbers_stand_beside_the_papers(cases, texts):
         assert paper in shown
 
 
-def test_a_row_that_was_not_run_shows_a_dash(cases, texts):
+def test_a_row_that_was_not_run_says_so(cases, texts):
     shown = texts(dice_table.draw(summarise(cases), stamp_text=""))
-    assert shown.count("–") == 5 * 4
+    assert shown.count("not run") == 5 * 4
 
 
 def test_cases_are_of_the_frames_a_row_was_trained_for(cases):

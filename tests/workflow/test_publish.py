@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from echo_lib.checkpoints import load_weights
-from echo_lib.config import load_profile
+from echo_lib.config import as_yaml, load_profile
 from echo_lib.provenance import Run, Stage, sha256_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,10 +53,15 @@ def test_published_run_is_copied_with_its_times(tmp_path):
     for name in ("dice.csv", "table.csv", "table.md"):
         (stage.folder / name).write_text(f"**T**\n\n{name}\n\n**second**\n", encoding="utf-8")
     stage.finish([stage.folder / "table.md"])
+    (run.folder / "profile.yaml").write_text(as_yaml(run.profile), encoding="utf-8")
     publish.publish(run.folder, tmp_path / "results/smoke")
     record = json.loads((tmp_path / "results/smoke/run.json").read_text())
     assert record["profile"] == "smoke"
     assert list(record["stage_seconds"]) == ["evaluation"]
+    changed = load_profile("smoke", {"segmentation.epochs": 4})
+    (run.folder / "profile.yaml").write_text(as_yaml(changed), encoding="utf-8")
+    with pytest.raises(SystemExit, match="changed numbers"):
+        publish.publish(run.folder, tmp_path / "results/smoke")
     text = "<!-- results:table:smoke -->\nold\n<!-- end -->"
     new = publish.updated(text, tmp_path / "results")
     assert new == "<!-- results:table:smoke -->\n**T**\n\ntable.md\n<!-- end -->"
