@@ -21,6 +21,11 @@ from echo_lib.provenance import atomic_path, manifests_of, write_json, write_tex
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FILES = ("dice.csv", "table.csv", "table.md", "manifest.json")
+COMMANDS = {
+    "make .venv/stamp": "installing, once, with packages from a nearby index",
+    "make test": "`make test` after that",
+    "make smoke": "`make smoke` after that",
+}
 BLOCK = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -61,14 +66,16 @@ def publish(folder, target):
 
 
 def readme_block(name, results):
-    """The text of a README block, ``table:PROFILE`` or ``times:PROFILE``."""
+    """The text of a README block: ``table:PROFILE``, ``times:PROFILE`` or ``commands``."""
     kind, _, profile = name.partition(":")
     folder = results / profile
     if kind == "table":
         return _table(folder)
+    if kind == "commands":
+        return _commands(json.loads((results / "commands.json").read_text(encoding="utf-8")))
     if kind == "times":
         return _times(json.loads((folder / "run.json").read_text(encoding="utf-8")))
-    raise ValueError(f"README block {name!r}: expected table:PROFILE or times:PROFILE")
+    raise ValueError(f"README block {name!r}: expected table:PROFILE, times:PROFILE or commands")
 
 
 def _table(folder):
@@ -89,6 +96,15 @@ def _times(record):
         f"{minutes:.1f} minutes in all on {record['cpu_cores']} CPU cores, notebooks included "
         "(stages share the cores, so the seconds do not add up to it).",
     ]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(record):
+    lines = [f"On {record['cpu_cores']} CPU cores:", ""]
+    for command, name in COMMANDS.items():
+        seconds = record[command]["seconds"]
+        lines.append(f"* {name}: {seconds / 60:.1f} minutes.")
+    lines.append(f"* `make test` ended with `{record['make test']['last_line']}`.")
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -176,6 +177,8 @@ def _execute(source, partial, values, cell_timeout_s):
         except stops as error:
             names = {"DeadKernelError": "the kernel died", "CellTimeoutError": "a cell timed out"}
             return names[type(error).__name__]
+        except KeyboardInterrupt:
+            return "interrupted"
     return None
 
 
@@ -231,6 +234,7 @@ def main(arguments=None):
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--cell-timeout-s", type=int, default=0, help="0 sets no limit")
     chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kept as an interrupted one
     _log_plainly(Path(chosen.notebook).stem)
     started = time.monotonic()
     try:

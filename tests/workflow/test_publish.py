@@ -26,7 +26,7 @@ publish = load("publish")
 
 def test_readme_shows_what_the_results_hold():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    assert len(publish.BLOCK.findall(readme)) == 4
+    assert len(publish.BLOCK.findall(readme)) == 5
     assert publish.updated(readme, REPOSITORY / "results") == readme
 
 
