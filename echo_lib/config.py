@@ -62,7 +62,7 @@ class SemanticUNetConfig:
     norm_groups: int
     patch_size: int  # pixel-unshuffle stem; 1 is none
     learned_variance: bool
-    dropout: float
+    dropout: float  # 0; kept to read the released config
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ class SemanticUNet(nn.Module):
 
     def __init__(self, config):
         super().__init__()
+        if config.dropout:
+            raise ValueError(
+                f"dropout {config.dropout}: its draws would belong to no item, so a resumed run "
+                "would differ; set it to 0, as the paper does"
+            )
         self.config = config
         self.patch = config.patch_size
         channels_in = config.image_channels * self.patch**2
@@ -164,7 +169,7 @@ class EncoderResidual(nn.Module):
         self.out_layers = nn.Sequential(
             nn.GroupNorm(groups, out),
             nn.SiLU(),
-            nn.Dropout(config.dropout),
+            nn.Identity(),  # dropout in the released network; keeps the convolution's index
             _zeroed(nn.Conv2d(out, out, 3, padding=1)),
         )
         self.skip_connection = _skip(channels, out)
@@ -192,7 +197,7 @@ class DecoderResidual(nn.Module):
         self.out_norm = SPADE(out, config, factor // 2 if up else factor)
         self.out_layers = nn.Sequential(
             nn.SiLU(),
-            nn.Dropout(config.dropout),
+            nn.Identity(),
             _zeroed(nn.Conv2d(out, out, 3, padding=1)),
         )
         self.skip_connection = _skip(channels, out)

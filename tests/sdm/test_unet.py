@@ -55,3 +55,9 @@ def test_initial_weights_follow_from_the_seed_and_leave_global_state_alone():
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_dropout_is_refused():
+    config = dataclasses.replace(load_profile("smoke").sdm.network, dropout=0.1)
+    with pytest.raises(ValueError, match=r"dropout 0\.1"):
+        build_network(config, seed=0)
