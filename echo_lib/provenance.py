@@ -176,10 +176,6 @@ class Stage:
         }
         stage = cls(run, name, identity)
         stage._set_aside()
-        for partial in stage.folder.rglob(
-            ".*.partial.*"
-        ):  # what a killed process left half-written
-            partial.unlink(missing_ok=True)
         write_json(stage.folder / IDENTITY, identity)
         return stage
 
@@ -213,6 +209,8 @@ class Stage:
             facts: JSON-able numbers worth keeping (counts, scores).
             device: what it ran on.
         """
+        for partial in self.folder.rglob(".*.partial.*"):  # left half-written by a killed process
+            partial.unlink(missing_ok=True)
         hashes = {_relative(path, self.folder): sha256_file(path) for path in sorted(outputs)}
         manifest = {
             **self.identity,

@@ -1,6 +1,7 @@
 """Label maps to images: resumable, and each image the same whatever shares its batch.
 
     python -m echo_lib.sdm.sampling --profile demo
+    python -m echo_lib.sdm.sampling --profile demo --view 2CH    # beside another for 4CH
 
 An image's noise comes from a generator named by its map, so its file is the same in any order.
 Batches are cut from the whole sorted list, interrupted or not.
@@ -98,15 +99,16 @@ def _solve(call, noise, process, config):
     return SAMPLERS[config.sampler](call, noise(), **options)
 
 
-def sample_dataset(run, *, on_batch=None):
+def sample_dataset(run, *, views=VIEWS, on_batch=None):
     """Make the image of every augmented map, or return at once where they are all there.
 
     Args:
         run: ``provenance.Run``.
+        views: sample these alone; several processes may take a view each.
         on_batch: called with (done, total) after each batch.
 
     Returns:
-        The manifest of stage "synthetic".
+        The manifest of stage "synthetic"; None while images of other views are missing.
     """
     config = run.profile.sdm
     stage = Stage.open(
@@ -118,22 +120,35 @@ def sample_dataset(run, *, on_batch=None):
     if finished:
         return finished
     pairs = _pairs(read_index(run.folder, "maps"))
-    progress = Progress("Sampling", len(pairs), unit="image")
-    done = 0
-    for view in VIEWS:
-        denoiser = load_denoiser(
-            run.folder / f"sdm/{view}/weights.safetensors", device=distributed.device()
-        )
-        chosen = pairs[pairs.view == view].sort_values("name")
-        for first in range(0, len(chosen), config.sampling.batch_size):
-            batch = chosen.iloc[first : first + config.sampling.batch_size]
-            _sample_batch(run, denoiser, batch)
-            done += len(batch)
-            progress.show(done)
-            if on_batch:
-                on_batch(done, len(pairs))
+    batches = [b for view in views for b in _batches(pairs, view, config.sampling.batch_size)]
+    denoisers = {view: _denoiser_of(run, view) for view in views}
+    total, done = sum(len(batch) for _, batch in batches), 0
+    progress = Progress("Sampling " + " ".join(views), total, unit="image")
+    for view, batch in batches:
+        _sample_batch(run, denoisers[view], batch)
+        done += len(batch)
+        progress.show(done)
+        if on_batch:
+            on_batch(done, total)
+    return _finish(stage, pairs)
+
+
+def _denoiser_of(run, view):
+    path = run.folder / f"sdm/{view}/weights.safetensors"
+    return load_denoiser(path, device=distributed.device())
+
+
+def _batches(pairs, view, size):
+    chosen = pairs[pairs.view == view].sort_values("name")
+    return [(view, chosen.iloc[first : first + size]) for first in range(0, len(chosen), size)]
+
+
+def _finish(stage, pairs):
+    images = [stage.run.folder / image for image in pairs.image]
+    if not all(image.is_file() for image in images):
+        return None
     write_text(stage.folder / "pairs.csv", pairs.to_csv(index=False))
-    outputs = [run.folder / image for image in pairs.image] + [stage.folder / "pairs.csv"]
+    outputs = [*images, stage.folder / "pairs.csv"]
     return stage.finish(outputs, facts={"images": len(pairs)}, device=distributed.device())
 
 
@@ -166,7 +181,9 @@ def main(arguments=None):
     """Command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_run_arguments(parser)
-    sample_dataset(run_from(parser.parse_args(arguments)))
+    parser.add_argument("--view", choices=VIEWS, help="this view alone")
+    args = parser.parse_args(arguments)
+    sample_dataset(run_from(args), views=(args.view,) if args.view else VIEWS)
 
 
 if __name__ == "__main__":

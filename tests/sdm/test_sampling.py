@@ -85,3 +85,12 @@ def test_weights_without_a_header_are_refused(run, tmp_path):
     save_weights(path, {"a": torch.zeros(1)})
     with pytest.raises(ValueError, match="no network config"):
         sampling.load_denoiser(path)
+
+
+def test_a_process_a_view_gives_the_same_dataset(run):
+    assert sampling.sample_dataset(run, views=("4CH",)) is None
+    manifest = sampling.sample_dataset(run, views=("2CH",))
+    for path in (run.folder / "synthetic").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert sampling.sample_dataset(run)["outputs_digest"] == manifest["outputs_digest"]
