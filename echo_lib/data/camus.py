@@ -28,7 +28,8 @@ from echo_lib.data.camus_files import (
 )
 
 __all__ = [
-    "CamusError", "CamusFileMissing", "Frame", "Release", "content_digest", "files_of", "find_duplicates",
+    "CamusError", "CamusFileMissing", "Frame", "Release", "content_digest", "files_of",
+    "find_duplicates",
     "frames", "group_duplicates", "open_release", "read_frame", "read_image", "read_info",
     "write_image",
 ]  # fmt: skip

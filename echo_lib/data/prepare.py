@@ -132,7 +132,8 @@ def _write_cohort(run):
     if stage.finished() is None:
         phantom.write_cohort(stage.folder, **patients, seed=run.seed, workers=data.workers)
         own = (provenance.MANIFEST, provenance.IDENTITY)
-        files = [p for p in stage.folder.rglob("*") if p.is_file() and p.name not in own and ".partial." not in p.name]
+        files = [p for p in stage.folder.rglob("*") if p.is_file() and p.name not in own]
+        files = [p for p in files if ".partial." not in p.name]  # left by a killed process
         stage.finish(files, facts={"patients": patients})
     return stage.folder
 
