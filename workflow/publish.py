@@ -52,13 +52,13 @@ def run_record(folder):
     }
 
 
-def publish(folder, target):
-    """Copy the evaluation of the run in ``folder`` to ``target``, with its times."""
+def publish(folder, target, *, note=""):
+    """Copy the evaluation of the run in ``folder`` to ``target``, with its times and a note."""
     if not load_profile(folder / "profile.yaml").is_shipped:
         raise SystemExit(
             f"{folder}: run with changed numbers; only config/{folder.name}.yaml is shown"
         )
-    record = run_record(folder)
+    record = run_record(folder) | {"note": note}
     for name in FILES:
         with atomic_path(target / name) as temporary:
             shutil.copyfile(folder / "evaluation" / name, temporary)
@@ -96,6 +96,8 @@ def _times(record):
         f"{minutes:.1f} minutes in all on {record['cpu_cores']} CPU cores, notebooks included "
         "(stages share the cores, so the seconds do not add up to it).",
     ]
+    if record["note"]:
+        lines += ["", record["note"]]
     return "\n".join(lines) + "\n"
 
 
@@ -118,11 +120,12 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", help="a finished run to take up; left out, only the README")
     parser.add_argument("--run-root", type=Path, default=Path("runs"))
+    parser.add_argument("--note", default="", help="what else its times should say of the run")
     chosen = parser.parse_args(arguments)
     results = REPOSITORY / "results"
     if chosen.profile:
         name = load_profile(chosen.profile).name
-        publish(chosen.run_root / name, results / name)
+        publish(chosen.run_root / name, results / name, note=chosen.note)
     readme = REPOSITORY / "README.md"
     write_text(readme, updated(readme.read_text(encoding="utf-8"), results))
 
