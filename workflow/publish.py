@@ -72,7 +72,10 @@ def readme_block(name, results):
     if kind == "table":
         return _table(folder)
     if kind == "commands":
-        return _commands(json.loads((results / "commands.json").read_text(encoding="utf-8")))
+        path = results / "commands.json"
+        if not path.is_file():
+            return "Not measured yet.\n"
+        return _commands(json.loads(path.read_text(encoding="utf-8")))
     if kind == "times":
         return _times(json.loads((folder / "run.json").read_text(encoding="utf-8")))
     raise ValueError(f"README block {name!r}: expected table:PROFILE, times:PROFILE or commands")
