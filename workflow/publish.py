@@ -68,25 +68,24 @@ def publish(folder, target, *, note=""):
 def readme_block(name, results):
     """The text of a README block: ``table:PROFILE``, ``times:PROFILE`` or ``commands``."""
     kind, _, profile = name.partition(":")
-    folder = results / profile
-    if kind == "table":
-        return _table(folder)
-    if kind == "commands":
-        path = results / "commands.json"
-        if not path.is_file():
-            return "Not measured yet.\n"
-        return _commands(json.loads(path.read_text(encoding="utf-8")))
-    if kind == "times":
-        return _times(json.loads((folder / "run.json").read_text(encoding="utf-8")))
-    raise ValueError(f"README block {name!r}: expected table:PROFILE, times:PROFILE or commands")
+    if kind not in ("table", "times", "commands"):
+        raise ValueError(
+            f"README block {name!r}: expected table:PROFILE, times:PROFILE or commands"
+        )
+    files = {"table": f"{profile}/table.md", "times": f"{profile}/run.json"}
+    path = results / files.get(kind, "commands.json")
+    if not path.is_file():
+        return "Not measured yet.\n"
+    text = path.read_text(encoding="utf-8")
+    return {"table": _table, "times": _times, "commands": _commands}[kind](text)
 
 
-def _table(folder):
-    text = (folder / "table.md").read_text(encoding="utf-8")
+def _table(text):
     return text.split("\n\n**")[0].strip() + "\n"
 
 
-def _times(record):
+def _times(text):
+    record = json.loads(text)
     groups = {}
     for stage, seconds in record["stage_seconds"].items():
         name = stage.split("/")[0]
@@ -104,7 +103,8 @@ def _times(record):
     return "\n".join(lines) + "\n"
 
 
-def _commands(record):
+def _commands(text):
+    record = json.loads(text)
     lines = [f"On {record['cpu_cores']} CPU cores:", ""]
     for command, name in COMMANDS.items():
         seconds = record[command]["seconds"]
