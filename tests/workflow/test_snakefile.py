@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LEAVES = ("__init__", "labels", "config", "provenance", "rows", "seeding", "cli")
+LEAVES = ("__init__", "labels", "config", "provenance", "rows", "seeding", "cli", "publishing")
 
 STUB = '''
 import os
@@ -68,7 +68,11 @@ args = parser.parse_args()
 
 COMMANDS = {
     "sdm/training": 'work(run_from(args), f"sdm/{args.view}", ["sdm.training"], ["prepared"])',
-    "sdm/sampling": 'work(run_from(args), "synthetic", ["sdm.sampling"], ["sdm/2CH", "sdm/4CH"])',
+    # A view alone leaves its images; the call without one ends the stage.
+    "sdm/sampling": (
+        "if args.view is None:\n"
+        '    work(run_from(args), "synthetic", ["sdm.sampling"], ["sdm/2CH", "sdm/4CH"])'
+    ),
     "segmentation/training": (
         'source = "prepared" if args.row == "real_all" else "synthetic"\n'
         'name = f"segmentation/{args.row}-{args.table_seed}"\n'
@@ -84,7 +88,14 @@ NOTEBOOKS = {
 }
 
 
-AFTER_SDM = {"sampling", "sampling_report", "segmentation", "dice_tables", "all"}
+AFTER_SDM = {
+    "sampling_of_view",
+    "sampling",
+    "sampling_report",
+    "segmentation",
+    "dice_tables",
+    "all",
+}
 
 
 def write_notebook(path, arguments):
