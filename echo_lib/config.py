@@ -105,7 +105,7 @@ class SamplingConfig:
     steps: int  # network evaluations per image
     eta: float  # DDIM stochasticity; 0 is deterministic
     guidance: float  # s of Eq. 1; 0 is none
-    batch_size: int  # images per forward pass; no image depends on it
+    batch_size: int  # images per forward pass; no image depends on it but for rounding
     precision: str  # "float32", "bfloat16", or "auto": bfloat16 where the device has it
 
 

@@ -1,10 +1,11 @@
-"""Label maps to images: resumable, and each image the same whatever shares its batch.
+"""Label maps to images: resumable, each image drawn from a generator of its own.
 
     python -m echo_lib.sdm.sampling --profile demo
     python -m echo_lib.sdm.sampling --profile demo --view 2CH    # beside another for 4CH
 
-An image's noise comes from a generator named by its map, so its file is the same in any order.
-Batches are cut from the whole sorted list, interrupted or not.
+An image's noise comes from a generator named by its map. Batches are cut from the whole sorted
+list, interrupted or not, so a file is the same to the bit in any order of work. Another
+batch size changes rounding alone: by one grey level in float32, a few in bfloat16.
 """
 
 import argparse
