@@ -1,0 +1,1 @@
+"""The label-map studio: change the anatomy by named edits, then see the echo."""
