@@ -9,6 +9,10 @@ DATA_ROOT ?=
 RUN_ROOT ?= runs
 SET ?=
 GPUS_PER_TRAINING ?= 1
+# Jobs that sample a view; the released archive in the place of sampling; EchoNet-Dynamic.
+SHARDS ?= 1
+ARCHIVE ?=
+ECHONET_ROOT ?=
 CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 WORKFLOW ?= default
 
@@ -23,7 +27,7 @@ GPU := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 FLAGS = --profile workflow/profiles/$(WORKFLOW) --snakefile workflow/Snakefile --cores $(CORES) \
 	$(if $(GPU),--resources gpu_job=1) $(SNAKEMAKE_FLAGS) --config profile="$(PROFILE)" \
 	seed=$(SEED) data_root="$(DATA_ROOT)" run_root="$(RUN_ROOT)" set="$(SET)" \
-	gpus=$(GPUS_PER_TRAINING)
+	gpus=$(GPUS_PER_TRAINING) shards=$(SHARDS) archive="$(ARCHIVE)" echonet_root="$(ECHONET_ROOT)"
 # A killed run leaves Snakemake's lock behind; it is lifted, but never under a run that lives.
 ALONE = $(if $(shell command -v flock),flock --nonblock $(VENV)/run.lock)
 BUSY = echo "make: another run is under way in this folder" >&2; exit 1

@@ -92,8 +92,10 @@ class SDMTrainingConfig:
     flip_probability: float  # horizontal
     label_dropout: float  # probability of a null condition, for guidance
     precision: str  # "float32", "bfloat16", or "auto": bfloat16 where the device has it
+    checkpoint_activations: bool  # recompute them in the backward pass: less memory, more time
     checkpoint_every: int  # steps
     log_every: int  # steps
+    preview_every: int  # steps between images of fixed maps and seeds; 0 makes none
     initial_weights: str  # pattern with {view}, relative to the repository; "" starts from scratch
 
 
@@ -107,14 +109,27 @@ class SamplingConfig:
     guidance: float  # s of Eq. 1; 0 is none
     batch_size: int  # images per forward pass; no image depends on it but for rounding
     precision: str  # "float32", "bfloat16", or "auto": bfloat16 where the device has it
+    compile: bool  # torch.compile of the step; worth its start where images are many
+    cache_gib: float  # memory for the modulations of a batch's label maps; the rest is recomputed
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """The samplers side by side, on the same label maps of the validation split."""
+
+    maps: int  # as many of each view and phase
+    steps: tuple[int, ...]  # network evaluations per image, each by every sampler
+    reference_steps: int  # of ancestral sampling, which the others are measured against
 
 
 @dataclass(frozen=True)
 class SegmentationConfig:
     """The segmentation network and its training (paper, section 2.2)."""
 
+    variant: str  # "as_written": the paper and sound practice; "as_released": the released code
     layers: int  # 2**L channels in layer L
     epochs: int
+    images_per_epoch: int  # every row sees as many, so rows compare; 0: each of its images once
     batch_size: int
     learning_rate: float
     final_learning_rate: float  # of the cosine annealing over all epochs
@@ -128,6 +143,51 @@ class SegmentationConfig:
     checkpoint_every: int  # epochs
     validate_every: int  # epochs
     table_seeds: tuple[int, ...]  # one network per row and seed
+    extra_rows: tuple[str, ...]  # slugs of the rows run beside those of Table 1
+    fidelity_threshold: float  # synthetic images that follow their map less are left out; 0: none
+
+
+@dataclass(frozen=True)
+class MeshLabelsConfig:
+    """The tissue numbers in the cells of a heart mesh."""
+
+    lv: int  # myocardium of the left ventricle
+    rv: int
+    la: int  # wall of the left atrium
+    ra: int
+    mitral: int  # plane of the valve
+    tricuspid: int
+
+
+@dataclass(frozen=True)
+class MeshesConfig:
+    """Heart meshes and the pseudo-images cut from them (paper, section 2.3)."""
+
+    folder: str  # of .vtk or .vtu files, relative to the repository; "" draws the built-in cohort
+    hearts: int  # of the built-in cohort; of a folder, at most so many, 0 takes all
+    slices_per_view: int  # per heart, each with a plane, probe and depth of its own
+    labels: MeshLabelsConfig
+
+
+@dataclass(frozen=True)
+class CycleGANConfig:
+    """The baseline: networks and training (paper, section 2.3; arXiv 1703.10593, section 4)."""
+
+    meshes: MeshesConfig
+    width: int  # channels of the generator's first level
+    residual_blocks: int
+    discriminator_width: int
+    epochs: int
+    images_per_epoch: int  # 0: as many as the larger of the two sets
+    constant_epochs: int  # then the rate falls linearly to 0
+    batch_size: int
+    learning_rate: float
+    betas: tuple[float, float]
+    cycle_weight: float
+    identity_weight: float  # in units of cycle_weight
+    pool_size: int  # earlier images that the discriminators are shown again
+    precision: str  # "float32", "bfloat16", or "auto": bfloat16 where the device has it
+    checkpoint_every: int  # epochs
 
 
 @dataclass(frozen=True)
@@ -138,6 +198,7 @@ class SDMConfig:
     diffusion: DiffusionConfig
     training: SDMTrainingConfig
     sampling: SamplingConfig
+    comparison: ComparisonConfig
 
 
 @dataclass(frozen=True)
@@ -149,6 +210,7 @@ class Profile:
     data: DataConfig
     augmentation: AugmentationConfig
     sdm: SDMConfig
+    cyclegan: CycleGANConfig
     segmentation: SegmentationConfig
 
     @property
@@ -180,6 +242,7 @@ _CHOICES = {
     "sampler": ("ddpm", "ddim", "dpm_solver_pp"),
     "precision": ("float32", "bfloat16", "auto"),
     "loss": ("cross_entropy", "dice_cross_entropy"),
+    "variant": ("as_written", "as_released"),
 }
 
 

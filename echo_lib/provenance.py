@@ -41,21 +41,49 @@ STAGE_CODE = {
     "sdm": (
         "labels.py", "seeding.py", "checkpoints.py", "distributed.py", "precision.py",
         "data/datasets.py",
-        "sdm/unet.py", "sdm/diffusion.py", "sdm/stream.py", "sdm/training.py",
+        "sdm/blocks.py", "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "sdm/denoiser.py",
+        "sdm/stream.py", "sdm/recipe.py", "sdm/preview.py", "sdm/training.py",
     ),
     "synthetic": (
         "labels.py", "seeding.py", "checkpoints.py", "precision.py", "data/datasets.py",
-        "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "sdm/sampling.py",
+        "sdm/blocks.py", "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "sdm/denoiser.py",
+        "sdm/sampling.py", "sdm/verification.py",
+    ),
+    "comparison": (
+        "labels.py", "seeding.py", "checkpoints.py", "precision.py", "data/datasets.py",
+        "sdm/blocks.py", "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "sdm/denoiser.py",
+        "sdm/sampling.py", "sdm/verification.py", "sdm/comparison.py",
+    ),
+    "pseudo": (
+        "labels.py", "seeding.py", "data/speckle.py", "data/meshes.py", "data/mesh_slices.py",
+        "data/heart_shapes.py", "data/pseudo_image.py", "data/pseudo.py", "data/datasets.py",
+    ),
+    "cyclegan": (
+        "labels.py", "seeding.py", "checkpoints.py", "precision.py", "data/datasets.py",
+        "cyclegan/networks.py", "cyclegan/images.py", "cyclegan/losses.py", "cyclegan/training.py",
+    ),
+    "translated": (
+        "labels.py", "seeding.py", "checkpoints.py", "precision.py", "data/datasets.py",
+        "cyclegan/networks.py", "cyclegan/images.py", "cyclegan/interop.py",
+        "cyclegan/translation.py",
+    ),
+    "fidelity": (
+        "labels.py", "seeding.py", "rows.py", "data/datasets.py", "segmentation/unet.py",
+        "segmentation/prediction.py", "evaluation/metrics.py", "evaluation/statistics.py",
+        "evaluation/structures.py", "evaluation/distances.py", "evaluation/fidelity.py",
     ),
     "segmentation": (
         "labels.py", "seeding.py", "rows.py", "checkpoints.py", "data/datasets.py",
         "segmentation/unet.py", "segmentation/frames.py", "segmentation/losses.py",
-        "segmentation/augmentation.py",
+        "segmentation/augmentation.py", "segmentation/variants.py", "segmentation/validation.py",
         "segmentation/training.py", "segmentation/prediction.py",
     ),
     "evaluation": (
-        "labels.py", "rows.py", "data/datasets.py", "segmentation/unet.py",
-        "segmentation/prediction.py", "evaluation/metrics.py", "evaluation/table.py",
+        "labels.py", "seeding.py", "rows.py", "data/datasets.py", "data/camus.py",
+        "data/camus_files.py", "data/originals.py", "data/echonet.py", "segmentation/unet.py",
+        "segmentation/prediction.py", "evaluation/metrics.py", "evaluation/volumes.py",
+        "evaluation/statistics.py", "evaluation/ledger.py", "evaluation/contradictions.py",
+        "evaluation/table.py", "evaluation/report.py", "evaluation/results.py",
     ),
 }  # fmt: skip
 

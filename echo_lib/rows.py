@@ -1,30 +1,42 @@
-"""The rows of Table 1: what each segmentation network is trained on, and what the paper reports."""
+"""The rows of Table 1, and ours beside them: what each segmentation network is trained on."""
 
 from dataclasses import dataclass
 
 from echo_lib.labels import PHASES, STRUCTURES, VIEWS
 
-SOURCES = ("synthetic", "real", "cyclegan")
+# Where training pairs come from, and the stage that makes them.
+INPUT_STAGES = {"synthetic": "synthetic", "real": "prepared", "cyclegan": "translated"}
+SOURCES = tuple(INPUT_STAGES)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of Table 1.
+    """One row of the table.
 
     Attributes:
         slug: its name in files and on the command line.
-        name: its name in the paper.
-        source: where the training pairs come from, one of SOURCES.
+        name: its name in the paper, or ours.
+        sources: where the training pairs come from, of SOURCES.
         view, phase: the frames it trains on; None takes all.
-        paper: structure of Table 1, and "Mean", to (mean, std) Dice in %.
+        paper: structure of Table 1, and "Mean", to (mean, std) Dice in %; empty where the paper
+            has no such row.
+        real_fraction: the part of the training patients whose real frames it sees.
+        starts_from: slug of the row whose network it starts from; None starts from random weights.
     """
 
     slug: str
     name: str
-    source: str
+    sources: tuple
     view: str | None
     phase: str | None
     paper: dict
+    real_fraction: float = 1.0
+    starts_from: str | None = None
+
+    @property
+    def in_paper(self):
+        """True for a row of the paper's Table 1."""
+        return bool(self.paper)
 
     @property
     def views(self):
@@ -43,11 +55,22 @@ class Row:
 
 def _row(slug, name, source, view, phase, *numbers):
     paper = dict(zip((*STRUCTURES, "Mean"), numbers, strict=True))
-    return Row(slug, name, source, view, phase, paper)
+    return Row(slug, name, (source,), view, phase, paper)
+
+
+def _fractions(percent):
+    fraction = percent / 100
+    yield Row(
+        f"real_{percent:02d}", f"Real, {percent} % of patients", ("real",), None, None, {}, fraction
+    )
+    yield Row(
+        f"sdm_and_real_{percent:02d}", f"SDM + real, {percent} % of patients",
+        ("synthetic", "real"), None, None, {}, fraction,
+    )
 
 
 # Paper, Table 1. The ± of "Mean" is the population std of the three structure means.
-ROWS = (
+PAPER_ROWS = (
     _row("sdm_4ch_ed", "SDM 4 Chamber ED", "synthetic", "4CH", "ED",
          (91.3, 4.4), (94.0, 3.2), (82.6, 16.9), (89.3, 4.9)),
     _row("sdm_4ch_es", "SDM 4 Chamber ES", "synthetic", "4CH", "ES",
@@ -63,6 +86,26 @@ ROWS = (
     _row("real_all", "All real CAMUS frames", "real", None, None,
          (87.8, 6.8), (90.9, 5.4), (82.6, 14.4), (87.1, 3.4)),
 )  # fmt: skip
+
+# Rows that the paper lacks; ``segmentation.extra_rows`` of a profile chooses among them.
+EXTRA_ROWS = (
+    Row("sdm_and_real", "SDM + real", ("synthetic", "real"), None, None, {}),
+    Row("sdm_then_real", "SDM, then real", ("real",), None, None, {}, starts_from="sdm_all"),
+    *(row for percent in (5, 10, 25, 50) for row in _fractions(percent)),
+)
+ROWS = PAPER_ROWS + EXTRA_ROWS
+
+
+def rows_of(config):
+    """The rows that a profile runs: those of Table 1, then its ``extra_rows``.
+
+    Args:
+        config: ``SegmentationConfig``.
+
+    Raises:
+        ValueError: an extra row that does not exist.
+    """
+    return PAPER_ROWS + tuple(find_row(slug) for slug in config.extra_rows)
 
 
 def find_row(slug):

@@ -36,7 +36,10 @@ def test_the_sections_of_the_paper_are_there():
         "01_data_preparation",
         "02_sdm_training",
         "03_sampling",
+        "04_extreme_augmentation_gallery",
+        "05_cyclegan_comparison",
         "06_dice_tables",
+        "07_label_map_studio",
     } <= found
 
 

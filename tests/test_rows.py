@@ -1,18 +1,58 @@
+import dataclasses
+
 import pandas
 import pytest
 
-from echo_lib.rows import ROWS, SOURCES, find_row, stage_name
+from echo_lib.config import load_profile
+from echo_lib.rows import (
+    EXTRA_ROWS,
+    INPUT_STAGES,
+    PAPER_ROWS,
+    ROWS,
+    SOURCES,
+    find_row,
+    rows_of,
+    stage_name,
+)
 
 
-def test_seven_rows_with_slugs_of_their_own():
-    assert len({row.slug for row in ROWS}) == len(ROWS) == 7
-    assert {row.source for row in ROWS} == set(SOURCES)
+def test_seven_rows_of_the_paper_and_ours_with_slugs_of_their_own():
+    assert len(PAPER_ROWS) == 7
+    assert len({row.slug for row in ROWS}) == len({row.name for row in ROWS}) == len(ROWS)
+    assert all(row.in_paper for row in PAPER_ROWS)
+    assert not any(row.in_paper for row in EXTRA_ROWS)
+    assert {source for row in ROWS for source in row.sources} == set(SOURCES) == set(INPUT_STAGES)
+
+
+def test_every_fraction_stands_with_and_without_synthetic_pairs():
+    swept = {row.slug: (row.real_fraction, row.sources) for row in ROWS if row.real_fraction < 1}
+    for percent in (5, 10, 25, 50):
+        assert swept.pop(f"real_{percent:02d}") == (percent / 100, ("real",))
+        both = swept.pop(f"sdm_and_real_{percent:02d}")
+        assert both == (percent / 100, ("synthetic", "real"))
+    assert not swept
+
+
+def test_a_row_starts_from_one_that_comes_before_it():
+    places = {row.slug: place for place, row in enumerate(ROWS)}
+    later = [row for row in ROWS if row.starts_from]
+    assert [row.slug for row in later] == ["sdm_then_real"]
+    assert all(places[row.starts_from] < places[row.slug] for row in later)
 
 
 def test_a_row_selects_its_frames():
     frames = pandas.DataFrame({"view": ["2CH", "2CH", "4CH"], "phase": ["ED", "ES", "ED"]})
     assert find_row("sdm_2ch_es").select(frames).index.tolist() == [1]
     assert find_row("real_all").select(frames).index.tolist() == [0, 1, 2]
+
+
+def test_a_profile_runs_the_paper_s_rows_and_its_own():
+    config = load_profile("paper").segmentation
+    some = dataclasses.replace(config, extra_rows=("real_10", "sdm_then_real"))
+    assert [row.slug for row in rows_of(some)[7:]] == ["real_10", "sdm_then_real"]
+    assert rows_of(dataclasses.replace(config, extra_rows=())) == PAPER_ROWS
+    with pytest.raises(ValueError, match="row 'real_1' not found"):
+        rows_of(dataclasses.replace(config, extra_rows=("real_1",)))
 
 
 def test_unknown_row_names_the_known():

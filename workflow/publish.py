@@ -20,7 +20,16 @@ from echo_lib.config import load_profile
 from echo_lib.provenance import atomic_path, manifests_of, write_json, write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-FILES = ("dice.csv", "table.csv", "table.md", "manifest.json")
+# Stage to the files of it that are shown; what a run has not made is left out.
+FILES = {
+    "evaluation": (
+        "dice.csv", "table.csv", "table.md", "ledger.csv", "ledger.md", "comparisons.csv",
+        "contradictions.csv", "distances.csv", "volumes.csv", "agreement.csv", "echonet.csv",
+        "manifest.json",
+    ),
+    "fidelity": ("summary.csv", "strength.csv", "distances.csv", "manifest.json"),
+    "figures": ("sampler_table.csv",),
+}  # fmt: skip
 COMMANDS = {
     "make .venv/stamp": "installing, once, with packages from a nearby index",
     "make test": "`make test` after that",
@@ -59,9 +68,12 @@ def publish(folder, target, *, note=""):
             f"{folder}: run with changed numbers; only config/{folder.name}.yaml is shown"
         )
     record = run_record(folder) | {"note": note}
-    for name in FILES:
-        with atomic_path(target / name) as temporary:
-            shutil.copyfile(folder / "evaluation" / name, temporary)
+    for stage, names in FILES.items():
+        place = target if stage == "evaluation" else target / stage
+        for source in (folder / stage / name for name in names):
+            if source.is_file():
+                with atomic_path(place / source.name) as temporary:
+                    shutil.copyfile(source, temporary)
     write_json(target / "run.json", record)
 
 

@@ -38,7 +38,7 @@ Semantic diffusion model of the {view} view, {parameters:.1f} M parameters, floa
 * **Licence of these weights.** {licence}
 * **Recipe.** {size} px, prediction {prediction}, {steps} steps of {batch} images, AdamW at
   {rate} annealed to 0, EMA {ema}, started from {start}. The whole config is in the file's header.
-* **Compute.** {seconds:.0f} s on {device}, of which training steps {training:.0f} s.
+{history}* **Compute.** {seconds:.0f} s on {device}, of which training steps {training:.0f} s.
 * **Seed.** {seed}. Made at commit `{commit}`{dirty}, torch {torch}.
 * **SHA-256.** `{sha}`
 * **Limits.** Small and briefly trained: texture is coarser than a scanner's, rare anatomy is not
@@ -54,11 +54,40 @@ def ship(folder, view, name, *, purpose):
     tensors, header = load_weights(stage / "weights.safetensors")
     path = REPOSITORY / "weights" / f"{name}_{view}.safetensors"
     header["training"] = manifest["config"]["training"]
+    header["history"] = history(manifest, view)
     save_weights(path, tensors, metadata=header, dtype=torch.float16)
-    write_text(path.with_suffix(".md"), card(path, tensors, manifest, folder, purpose))
+    write_text(path.with_suffix(".md"), card(path, tensors, header, manifest, folder, purpose))
 
 
-def card(path, tensors, manifest, folder, purpose):
+def history(manifest, view):
+    """Earlier trainings that the weights went through, the first one first.
+
+    Each is the steps, batch size and learning rate behind the weights that the next one started
+    from, and those weights' SHA-256.
+
+    Raises:
+        SystemExit: the weights that this training started from are there no longer.
+    """
+    start, expected = manifest["config"]["training"]["initial_weights"], manifest["extra"]
+    if not start:
+        return []
+    path = REPOSITORY / start.format(view=view)
+    if not path.is_file() or sha256_file(path) != expected["initial_weights"]:
+        raise SystemExit(f"{path}: not the weights that the training started from; restore them")
+    _, header = load_weights(path)
+    keys = ("steps", "batch_size", "learning_rate")
+    known = {key: header["training"][key] for key in keys}
+    return [*header.get("history", []), known | {"sha256": expected["initial_weights"]}]
+
+
+def _told(entry):
+    return (
+        f"* **Before that.** {entry['steps']} steps of {entry['batch_size']} images at "
+        f"{entry['learning_rate']}, which gave weights of SHA-256 `{entry['sha256'][:16]}`.\n"
+    )
+
+
+def card(path, tensors, header, manifest, folder, purpose):
     """The model card, from the manifest of the stage that trained the weights."""
     prepared = json.loads((folder / "prepared" / "manifest.json").read_text(encoding="utf-8"))
     training, source = manifest["config"]["training"], prepared["config"]["data"]["source"]
@@ -79,6 +108,7 @@ def card(path, tensors, manifest, folder, purpose):
         rate=training["learning_rate"],
         ema=training["ema_decay"],
         start=training["initial_weights"].format(view=view) or "random weights",
+        history="".join(map(_told, reversed(header["history"]))),
         seconds=manifest["seconds"],
         training=manifest["facts"]["seconds_training"],
         device=manifest["device"],

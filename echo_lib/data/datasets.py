@@ -18,6 +18,9 @@ INDEX_FILES = {
     "real": "prepared/frames.csv",
     "maps": "prepared/maps.csv",
     "synthetic": "synthetic/pairs.csv",
+    "pseudo": "pseudo/slices.csv",
+    "pseudo_maps": "pseudo/maps.csv",
+    "cyclegan": "translated/pairs.csv",
 }
 _TEXT = {key: str for key in ("name", "source", "patient", "view", "phase", "split", "label_map")}
 

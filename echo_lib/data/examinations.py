@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from echo_lib.data import camus, echonet
+from echo_lib.config import load_profile
+from echo_lib.data import camus, echonet, meshes, released_archive
 from echo_lib.data.camus_files import CamusError, content_digest, read_image
 from echo_lib.labels import CAMUS_NAMES, SPLITS
 from echo_lib.provenance import MANIFEST, StageError, manifests_of, require
@@ -138,6 +139,53 @@ def examine_echonet(found):
     found.next_command = f"make figures PROFILE=reduced DATA_ROOT=... ECHONET_ROOT={found.path}"
 
 
+def is_archive(path):
+    """True for the released archive of synthetic images, unpacked."""
+    names = (*released_archive.DATASETS, released_archive.COMBINED)
+    return any(any(path.glob(f"{deep}{name}/images")) for name in names for deep in ("", "*/"))
+
+
+def examine_archive(found):
+    """Pairs by dataset and split, and what kind of label map each dataset holds."""
+    try:
+        root = released_archive.find_root(found.path)
+        pairs = released_archive.list_pairs(root)
+        kinds = released_archive.kinds_of_datasets(pairs)
+    except released_archive.ArchiveError as error:
+        found.problems.append(str(error))
+        return
+    dataset = (pairs["view"] + " " + pairs["phase"]).rename("view and phase")
+    found.tables["Pairs"] = pd.crosstab(pairs["split"], dataset)
+    found.tables["Label maps"] = pd.Series(kinds, name="kind").to_frame()
+    found.remarks.append("patients are numbered as in the first release of CAMUS, not the current")
+    found.next_command = f"make figures PROFILE=reduced DATA_ROOT=... ARCHIVE={found.path}"
+
+
+def is_meshes(path):
+    """True for a folder with heart meshes in it or one folder below."""
+    return any(any(path.glob(f"{deep}*{end}")) for end in meshes.SUFFIXES for deep in ("", "*/"))
+
+
+def examine_meshes(found):
+    """Every mesh read with the tissue numbers of the shipped profiles."""
+    labels, lines = load_profile("paper").cyclegan.meshes.labels, []
+    try:
+        for path in meshes.mesh_files(found.path):
+            try:
+                mesh = meshes.read_mesh(path, labels)
+            except meshes.MeshError as error:
+                found.problems.append(str(error))
+                continue
+            lines.append([mesh.name, mesh.grid.n_points, mesh.grid.n_cells, mesh.unit])
+    except (meshes.MeshError, ImportError) as error:
+        found.problems.append(str(error))
+    table = pd.DataFrame(lines, columns=["heart", "points", "cells", "unit of the file"])
+    found.tables["Meshes"] = table.groupby("unit of the file").agg(
+        hearts=("heart", "size"), fewest_cells=("cells", "min"), most_cells=("cells", "max")
+    )
+    found.next_command = f'make figures SET="cyclegan.meshes.folder={found.path}"'
+
+
 def is_run(path):
     """True for the folder of a run, or of one of its stages."""
     return (path / "profile.yaml").is_file() or any(path.glob(f"*/{MANIFEST}"))
@@ -165,5 +213,7 @@ def examine_run(found):
 KINDS = {
     "a run of echo_lib": (is_run, examine_run),
     "CAMUS": (is_camus, examine_camus),
+    "the released archive of synthetic images": (is_archive, examine_archive),
     "EchoNet-Dynamic": (is_echonet, examine_echonet),
+    "heart meshes": (is_meshes, examine_meshes),
 }

@@ -9,8 +9,7 @@ import pandas as pd
 
 from echo_lib.evaluation.metrics import CASE_COLUMNS
 from echo_lib.labels import STRUCTURES
-from echo_lib.provenance import Stage, digest, write_text
-from echo_lib.rows import ROWS, stage_name
+from echo_lib.rows import PAPER_ROWS
 
 COLUMNS = (*STRUCTURES, "Mean")
 TESTED_ON = ("own", "all")
@@ -21,11 +20,13 @@ TABLE_COLUMNS = (
 )  # fmt: skip
 CAPTION = (
     "Dice in %: mean ± population std over cases; the ± of Mean is the population std of the three "
-    "structure means, as in the paper. Paper's values in brackets."
+    "structure means, as in the paper. A structure absent from prediction and reference scores "
+    "100, one absent from either alone 0. Paper's values in brackets."
 )
+SEEDS_CAPTION = "After a comma: sample std over seeds of the mean; a case's Dice is averaged first."
 
 
-def summarise(cases, *, rows=ROWS):
+def summarise(cases, *, rows=PAPER_ROWS):
     """Table 1 as tidy data: one line per row, test set and structure (and "Mean").
 
     A row is tested on the frames of its own view and phase ("own", beside the paper's numbers) and
@@ -33,7 +34,8 @@ def summarise(cases, *, rows=ROWS):
 
     Args:
         cases: data frame with ``metrics.CASE_COLUMNS``, Dice from 0 to 1.
-        rows: the rows wanted; one without cases has the status "not run" and no numbers.
+        rows: the rows wanted, as ``rows.rows_of`` gives them; one without cases has the status
+            "not run" and no numbers, one that the paper lacks no paper's.
 
     Returns:
         A data frame with TABLE_COLUMNS; Dice in %, ``seed_std`` the sample std of the seeds' means,
@@ -58,7 +60,8 @@ def _row_lines(row, tested_on, cases):
     numbers = _numbers(cases) if len(cases) else {}
     lines = []
     for column in COLUMNS:
-        paper_mean, paper_std = row.paper[column] if compared else (np.nan, np.nan)
+        nothing = (np.nan, np.nan)
+        paper_mean, paper_std = row.paper.get(column, nothing) if compared else nothing
         line = {"row": row.slug, "name": row.name, "tested_on": tested_on, "structure": column}
         line |= {"status": "run" if numbers else NOT_RUN, "n_cases": 0, "n_seeds": 0}
         line |= {"mean": np.nan, "std": np.nan, "seed_std": np.nan} | numbers.get(column, {})
@@ -98,7 +101,7 @@ def render_markdown(table, *, title, tested_on="own"):
     head = ["Trained on", "Cases", *COLUMNS]
     lines = [f"**{title}**", "", "| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(cells) + " |" for cells in _cells(table, tested_on)]
-    return "\n".join([*lines, "", CAPTION, ""])
+    return "\n".join([*lines, "", caption(table), ""])
 
 
 def render_text(table, *, title, tested_on="own"):
@@ -109,7 +112,12 @@ def render_text(table, *, title, tested_on="own"):
         "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in body
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([title, "", *lines, "", CAPTION, ""])
+    return "\n".join([title, "", *lines, "", caption(table), ""])
+
+
+def caption(table):
+    """What stands below the table."""
+    return f"{CAPTION} {SEEDS_CAPTION}" if (table["n_seeds"] > 1).any() else CAPTION
 
 
 def _cells(table, tested_on):
@@ -121,13 +129,19 @@ def _cells(table, tested_on):
         ran = first["status"] == "run"
         yield [
             first["name"],
-            str(first["n_cases"]) if ran else NOT_RUN,
+            _count(first) if ran else NOT_RUN,
             *(_cell(row.loc[column], ran) for column in COLUMNS),
         ]
 
 
+def _count(line):
+    return f"{line['n_cases']}" + (f", {line['n_seeds']} seeds" if line["n_seeds"] > 1 else "")
+
+
 def _cell(line, ran):
     own = f"{line['mean']:.1f} ± {line['std']:.1f}" if ran else "–"
+    if line["n_seeds"] > 1:
+        own += f", {line['seed_std']:.1f}"
     if np.isnan(line["paper_mean"]):
         return own
     return f"{own} ({line['paper_mean']:.1f} ± {line['paper_std']:.1f})"
@@ -138,57 +152,6 @@ def table_title(profile):
     return "Table 1. Dice of the segmentation networks" + (
         f" · {profile.stamp}" if profile.stamp else ""
     )
-
-
-def write_results(run, cases):
-    """Stage ``evaluation``: dice.csv (per case), table.csv (tidy), table.md (to read).
-
-    Args:
-        run: the run.
-        cases: from ``metrics.dice``, the trained rows one after another.
-
-    Returns:
-        The table, as ``summarise`` gives it.
-
-    Raises:
-        ValueError: cases are none, or of an unknown row.
-    """
-    trained = list(dict.fromkeys(zip(cases["row"], cases["seed"].astype(int), strict=True)))
-    unknown = sorted({row for row, _ in trained} - {row.slug for row in ROWS})
-    if not trained or unknown:
-        raise ValueError(
-            f"cases of rows {unknown}; expected one or more of {[row.slug for row in ROWS]}"
-        )
-    text = _csv(cases[list(CASE_COLUMNS)])
-    inputs = ["prepared", *(stage_name(row, seed) for row, seed in trained)]
-    extra = {"cases": digest(text)}
-    stage = Stage.open(
-        run, "evaluation", config={"data": run.profile.data}, inputs=inputs, extra=extra
-    )
-    table, title = summarise(cases), table_title(run.profile)
-    files = {
-        "dice.csv": text,
-        "table.csv": _csv(table),
-        "table.md": render_markdown(table, title=title)
-        + "\n"
-        + render_markdown(
-            table, title=f"{title} · tested on all views and phases", tested_on="all"
-        ),
-    }
-    for name, content in files.items():
-        write_text(stage.folder / name, content)
-    means = table[
-        (table["tested_on"] == "own") & (table["structure"] == "Mean") & (table["status"] == "run")
-    ]
-    stage.finish(
-        [stage.folder / name for name in files],
-        facts=dict(zip(means["row"], means["mean"], strict=True)),
-    )
-    return table
-
-
-def _csv(table):
-    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def read_table(folder):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 
+from echo_lib.figures import sheet
 from echo_lib.figures.diagram import label
 from echo_lib.figures.style import (
     FOOT_MM,
@@ -16,11 +17,11 @@ from echo_lib.figures.style import (
     paper_style,
     stamp,
 )
-from echo_lib.labels import STRUCTURE_COLOURS, STRUCTURES
-from echo_lib.rows import ROWS
+from echo_lib.labels import STRUCTURE_COLOURS, STRUCTURES, add_sector
+from echo_lib.rows import ROWS, find_row
 
 COLUMNS = (*STRUCTURES, "Mean")
-_ROW_MM, _NAME_MM, _HEAD_MM = 6.4, 37.0, 14.0
+_ROW_MM, _NAME_MM, _HEAD_MM = 6.4, 41.0, 14.0
 _NOT_TRAINED = "not run"
 
 
@@ -30,17 +31,19 @@ def draw(table, *, stamp_text):
 
     Args:
         table: from ``evaluation.table.summarise``; its ``own`` lines are drawn, each network on
-            the views and phases that it was trained on.
+            the views and phases that it was trained on. A row that the paper lacks has a dash
+            in the paper's place.
         stamp_text: ``profile.stamp``.
     """
-    run = table[(table["tested_on"] == "own") & (table["status"] == "run")]
-    ours = run.set_index(["row", "structure"])
-    height = _HEAD_MM + len(ROWS) * _ROW_MM + FOOT_MM + 2
+    own = table[table["tested_on"] == "own"]
+    rows = [find_row(slug) for slug in dict.fromkeys(own["row"])]
+    ours = own[own["status"] == "run"].set_index(["row", "structure"])
+    height = _HEAD_MM + len(rows) * _ROW_MM + FOOT_MM + 2
     figure = new_figure(WIDTH_MM, height)
     canvas = canvas_mm(figure)
     width = (WIDTH_MM - _NAME_MM - 2) / len(COLUMNS)
     _head(canvas, height, width)
-    for position, row in enumerate(ROWS):
+    for position, row in enumerate(rows):
         y = height - _HEAD_MM - (position + 0.5) * _ROW_MM
         if position % 2 == 0:
             canvas.axhspan(y - _ROW_MM / 2, y + _ROW_MM / 2, color=PANEL, linewidth=0, zorder=0)
@@ -51,7 +54,7 @@ def draw(table, *, stamp_text):
             if key in ours.index:
                 text = _plus_minus(ours.loc[key, "mean"], ours.loc[key, "std"])
             label(canvas, x + 0.26 * width, y, text, fontsize=6.5)
-            paper = _plus_minus(*row.paper[structure])
+            paper = _plus_minus(*row.paper[structure]) if row.in_paper else "–"
             label(canvas, x + 0.75 * width, y, paper, colour=MUTED, fontsize=6)
     return stamp(figure, stamp_text)
 
@@ -110,6 +113,33 @@ def draw_cases(cases, *, stamp_text):
         _cases_panel(panel, data[data["structure"] == structure], order, structure)
         panel.set_xlim(lowest - 1, 101)
     return stamp(figure, stamp_text)
+
+
+def draw_extremes(scores, images, truths, predicted, *, stamp_text, count=4):
+    """The worst and the best frames of one network, worst first: frame, reference and prediction.
+
+    Args:
+        scores: N mean Dice scores in [0, 1], by name of the frame, in the order of the arrays.
+        images: (N, 1, H, W) uint8.
+        truths, predicted: (N, H, W) CAMUS ids.
+        stamp_text: ``profile.stamp``.
+        count: frames from either end, fewer where there are not twice as many.
+    """
+    order = np.argsort(scores.to_numpy(), kind="stable")
+    count = min(count, len(order) // 2)
+    at = np.concatenate([order[:count], order[len(order) - count :]])
+    images = np.asarray(images)[at, 0]
+    truths, predicted = (add_sector(np.asarray(x)[at], images > 0) for x in (truths, predicted))
+    pictures = {
+        "frame": ("images", images, None),
+        "reference": ("contours", images, truths),
+        "network": ("contours", images, predicted),
+    }
+    titles = []
+    for name, score in scores.iloc[at].items():
+        patient, view, phase = name.rsplit("_", 2)
+        titles.append(f"{patient}\n{view} {phase}\n{100 * score:.1f} %")
+    return sheet.draw(pictures, titles, stamp_text=stamp_text)
 
 
 def _own_cases(cases):

@@ -1,5 +1,7 @@
 """How a loss, a score or a learning rate went over a training."""
 
+import math
+
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -10,20 +12,26 @@ _SMOOTHING = 20  # points in the span of the running mean
 
 
 @paper_style()
-def draw(logs, panels, *, step, stamp_text, noisy=("loss",)):
+def draw(logs, panels, *, step, stamp_text, noisy=("loss",), across=None):
     """One panel per logged column, one line per training.
 
     Args:
         logs: name of the training to its log, a data frame.
-        panels: column of the logs to its axis label, left to right.
+        panels: column of the logs to its axis label, left to right and down.
         step: column on the horizontal axis, ``step`` or ``epoch``.
         stamp_text: ``profile.stamp``.
         noisy: positive columns shown on a logarithmic axis with their running mean.
+        across: panels in a row; all of them by default.
     """
-    figure = new_figure(WIDTH_MM, HEIGHT_MM)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    figure.subplots_adjust(left=0.095, right=0.985, top=0.9, bottom=0.23, wspace=0.26)
-    for panel, (column, title) in zip(axes, panels.items(), strict=True):
+    across = across or len(panels)
+    rows = math.ceil(len(panels) / across)
+    figure = new_figure(WIDTH_MM, rows * HEIGHT_MM)
+    axes = figure.subplots(rows, across, squeeze=False).flatten()
+    edges = {"left": 0.095, "right": 0.985, "top": 1 - 0.1 / rows, "bottom": 0.23 / rows}
+    figure.subplots_adjust(**edges, wspace=0.26 if across < 3 else 0.34, hspace=0.35)
+    for spare in axes[len(panels) :]:
+        spare.set_axis_off()
+    for panel, (column, title) in zip(axes, panels.items(), strict=False):
         for position, (name, log) in enumerate(logs.items()):
             colour = VIEW_COLOURS.get(name, f"C{position}")
             _line(panel, log[[step, column]].dropna(), colour, name, smoothed=column in noisy)

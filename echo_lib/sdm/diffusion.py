@@ -51,6 +51,7 @@ class GaussianDiffusion:
         self.posterior_log_variance = torch.cat(
             [self.posterior_variance[1:2], self.posterior_variance[1:]]
         ).log()
+        self._tables = {}
 
     @classmethod
     def from_config(cls, config):
@@ -74,8 +75,10 @@ class GaussianDiffusion:
 
         Args:
             n_steps: 2..T.
-            spacing: "time" spreads the steps evenly over t, "log_snr" over the log of the
-                signal-to-noise ratio (steps that would coincide are merged, so there may be fewer).
+            spacing: "time" spreads the steps evenly over t (the released code's respacing);
+                "log_snr" spreads all but the last over the log of the signal-to-noise ratio, from
+                the first step's down to the mirror image of it. Beyond, the signal is less than a
+                hundredth of the noise and the prediction hardly changes: one stride.
         """
         if not 2 <= n_steps <= self.n_steps:
             raise ValueError(f"{n_steps} steps: expected 2..{self.n_steps}")
@@ -97,15 +100,18 @@ class GaussianDiffusion:
         if spacing != "log_snr":
             raise ValueError(f"spacing {spacing!r}: expected time or log_snr")
         log_snr = (self.alphas_bar / (1 - self.alphas_bar)).log()
-        grid = torch.linspace(log_snr[0].item(), log_snr[-1].item(), n_steps, dtype=torch.float64)
-        return (log_snr[None] - grid[:, None]).abs().argmin(dim=1).unique()
+        top = log_snr[0].item()
+        grid = torch.linspace(top, max(-top, log_snr[-1].item()), n_steps - 1, dtype=torch.float64)
+        nearest = (log_snr[None] - grid[:, None]).abs().argmin(dim=1)
+        # Near t = 0 steps are further apart than the grid: each takes the next free one.
+        order = torch.arange(n_steps - 1)
+        skipped = torch.cummax(nearest - order, dim=0).values.clamp(max=self.n_steps - n_steps)
+        return torch.cat([skipped + order, torch.tensor([self.n_steps - 1])])
 
     def q_sample(self, x_0, t, noise):
         """x_t of x_0 (B, C, H, W) at step t (B,), by Eq. 9."""
-        return (
-            self._at(self.alphas_bar.sqrt(), t, x_0) * x_0
-            + self._at((1 - self.alphas_bar).sqrt(), t, x_0) * noise
-        )
+        signal, sigma = self._signal_and_sigma(t, x_0)
+        return signal * x_0 + sigma * noise
 
     def target(self, x_0, t, noise):
         """What the network should put out, by ``prediction``."""
@@ -141,9 +147,7 @@ class GaussianDiffusion:
         x_0 = self.predict_x_0(prediction, x_t, t)
         if clip:
             x_0 = x_0.clamp(-1, 1)
-        mean = (
-            self._at(self.posterior_x_0, t, x_t) * x_0 + self._at(self.posterior_x_t, t, x_t) * x_t
-        )
+        mean = self._at("posterior_x_0", t, x_t) * x_0 + self._at("posterior_x_t", t, x_t) * x_t
         return Posterior(mean, self._log_variance(v, x_t, t), x_0)
 
     def losses(self, output, x_0, t, noise):
@@ -163,23 +167,21 @@ class GaussianDiffusion:
     def _weight(self, t, like):
         if not self.v_weight_limit:
             return torch.ones_like(like)
-        return (1 / (1 - self._at(self.alphas_bar, t, like))).clamp(max=self.v_weight_limit)
+        return (1 / (1 - self._at("alphas_bar", t, like))).clamp(max=self.v_weight_limit)
 
     def _bound(self, output, x_0, x_t, t):
         model = self.posterior(output, x_t, t, clip=False)
-        mean = (
-            self._at(self.posterior_x_0, t, x_t) * x_0 + self._at(self.posterior_x_t, t, x_t) * x_t
-        )
-        log_variance = self._at(self.posterior_log_variance, t, x_t)
+        mean = self._at("posterior_x_0", t, x_t) * x_0 + self._at("posterior_x_t", t, x_t) * x_t
+        log_variance = self._at("posterior_log_variance", t, x_t)
         kl = _gaussian_kl(mean, log_variance, model.mean, model.log_variance)
         nll = -_discretised_log_likelihood(x_0, model.mean, 0.5 * model.log_variance)
         return torch.where(t == 0, _mean(nll), _mean(kl)) / math.log(2)
 
     def _log_variance(self, v, x_t, t):
         if v is None:
-            return self._at(self.posterior_log_variance, t, x_t).expand_as(x_t)
-        low = self._at(self.posterior_log_variance, t, x_t)
-        high = self._at(self.betas.log(), t, x_t)
+            return self._at("posterior_log_variance", t, x_t).expand_as(x_t)
+        low = self._at("posterior_log_variance", t, x_t)
+        high = self._at("log_beta", t, x_t)
         fraction = (v + 1) / 2  # Eq. 15: log-space interpolation
         return fraction * high + (1 - fraction) * low
 
@@ -190,13 +192,26 @@ class GaussianDiffusion:
         return output[:, :channels], output[:, channels:]
 
     def _signal_and_sigma(self, t, like):
-        return (
-            self._at(self.alphas_bar.sqrt(), t, like),
-            self._at((1 - self.alphas_bar).sqrt(), t, like),
-        )
+        return self._at("signal", t, like), self._at("sigma", t, like)
 
-    def _at(self, coefficients, t, like):
-        return coefficients.to(like.device)[t].float().view(-1, *[1] * (like.dim() - 1))
+    def _at(self, name, t, like):
+        return self._table(like.device)[name][t].view(-1, *[1] * (like.dim() - 1))
+
+    def _table(self, device):
+        """The coefficients on a device, copied there once: a copy a step would halt the device."""
+        if device not in self._tables:
+            columns = {
+                "alphas_bar": self.alphas_bar,
+                "signal": self.alphas_bar.sqrt(),
+                "sigma": (1 - self.alphas_bar).sqrt(),
+                "posterior_x_0": self.posterior_x_0,
+                "posterior_x_t": self.posterior_x_t,
+                "posterior_log_variance": self.posterior_log_variance,
+                "log_beta": self.betas.log(),
+            }
+            with torch.inference_mode(False):  # training may share what sampling made
+                self._tables[device] = {k: v.float().to(device) for k, v in columns.items()}
+        return self._tables[device]
 
 
 def cosine_betas(n_steps):

@@ -1,156 +1,187 @@
-"""Label maps to images: resumable, each image drawn from a generator of its own.
+"""Label maps to images: resumable, in as many processes and jobs as there are.
 
     python -m echo_lib.sdm.sampling --profile demo
-    python -m echo_lib.sdm.sampling --profile demo --view 2CH    # beside another for 4CH
+    python -m echo_lib.sdm.sampling --profile demo --view 2CH       # beside another for 4CH
+    python -m echo_lib.sdm.sampling --profile paper --shard 3/16    # one of 16 independent jobs
+    torchrun --nproc-per-node 8 -m echo_lib.sdm.sampling --profile paper
+    python -m echo_lib.sdm.sampling verify runs/demo                # draw some again and compare
 
-An image's noise comes from a generator named by its map. Batches are cut from the whole sorted
-list, interrupted or not, so a file is the same to the bit in any order of work. Another
-batch size changes rounding alone: by one grey level in float32, a few in bfloat16.
+An image's noise comes from a generator named by its map. Batches are cut from the whole sorted list
+and a process takes whole batches, so a file is the same to the bit however the work is shared,
+interrupted or resumed. The process that finds every image there finishes the stage.
 """
 
 import argparse
+import contextlib
+import dataclasses
+import fcntl
+import time
+from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
-
 from echo_lib import distributed
-from echo_lib.checkpoints import load_into, load_weights
 from echo_lib.cli import add_run_arguments, run_from
-from echo_lib.config import DiffusionConfig, SemanticUNetConfig
-from echo_lib.data.datasets import load_label_maps, one_hot, read_index
+from echo_lib.data.datasets import load_label_maps, read_index
 from echo_lib.labels import VIEWS
-from echo_lib.precision import autocast
+from echo_lib.precision import has_bfloat16
 from echo_lib.progress import Progress
-from echo_lib.provenance import Stage, atomic_path, write_text
-from echo_lib.sdm.diffusion import GaussianDiffusion
-from echo_lib.sdm.samplers import SAMPLERS, guided
-from echo_lib.sdm.unet import SemanticUNet
-from echo_lib.seeding import torch_generator
+from echo_lib.provenance import Stage, require, sha256_file, write_text
+from echo_lib.sdm.denoiser import Denoiser, load_denoiser, sample, shipped_weights, write_png
+from echo_lib.seeding import seed_for, torch_generator
+
+__all__ = [
+    "PAIR_COLUMNS", "Denoiser", "Shard", "cut_batches", "denoiser_of", "draw", "load_denoiser",
+    "sample", "sample_dataset", "shipped_weights", "write_png",
+]  # fmt: skip
 
 PAIR_COLUMNS = ["name", "patient", "view", "phase", "split", "image", "label_map"]
+# What an image was made of, and what came out: images.csv, a line per image of pairs.csv.
+RECORD_COLUMNS = [
+    "name", "split", "label_map", "label_map_sha256", "generator", "seed", "weights",
+    "weights_sha256", "image", "image_sha256",
+]  # fmt: skip
 
 
-class Denoiser(NamedTuple):
-    """A trained network and the process it was trained for."""
+class Shard(NamedTuple):
+    """One of ``count`` equal shares of the work; ``number`` counts from 1."""
 
-    model: SemanticUNet
-    process: GaussianDiffusion
-    metadata: dict
+    number: int
+    count: int
 
-    @property
-    def device(self):
-        return next(self.model.parameters()).device
+    @classmethod
+    def parse(cls, text):
+        """``"3/16"`` as ``Shard(3, 16)``.
 
+        Raises:
+            ValueError: not of that form, or not between 1 and the count.
+        """
+        number, slash, count = text.partition("/")
+        if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+            raise ValueError(f"shard {text!r}: expected NUMBER/COUNT, NUMBER from 1 to COUNT")
+        return cls(int(number), int(count))
 
-def load_denoiser(path, *, device="cpu"):
-    """The SDM in a weights file; the file's own header says which network it is.
+    def of_process(self):
+        """The part of this share that falls to this one of torchrun's processes."""
+        world = distributed.world_size()
+        return Shard((self.number - 1) * world + distributed.rank() + 1, self.count * world)
 
-    Raises:
-        ValueError: not safetensors, or a header without the network's config.
-    """
-    _, metadata = load_weights(path)
-    if "network" not in metadata or "diffusion" not in metadata:
-        raise ValueError(f"{path}: no network config in the header; expected weights of an SDM")
-    network = {k: tuple(v) if isinstance(v, list) else v for k, v in metadata["network"].items()}
-    model = SemanticUNet(SemanticUNetConfig(**network))
-    load_into(model, path)
-    process = GaussianDiffusion.from_config(DiffusionConfig(**metadata["diffusion"]))
-    model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    return Denoiser(model, process, metadata)
+    def of(self, items):
+        """Every ``count``-th of ``items``."""
+        return items[self.number - 1 :: self.count]
 
-
-@torch.inference_mode()
-def sample(denoiser, label_maps, config, *, generators):
-    """Images of label maps.
-
-    Args:
-        denoiser: ``Denoiser``.
-        label_maps: (B, H, W) integer SDM ids.
-        config: ``SamplingConfig``.
-        generators: B torch generators on the CPU, one an image.
-
-    Returns:
-        (B, H, W) uint8.
-    """
-    if len(generators) != len(label_maps):
-        raise ValueError(f"{len(generators)} generators for {len(label_maps)} label maps")
-    model, device = denoiser.model, denoiser.device
-    onehot = one_hot(label_maps.long().to(device), model.config.classes)
-    shape = (model.config.image_channels, *label_maps.shape[-2:])
-
-    def noise():
-        return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
-
-    with autocast(device, config.precision):
-        condition = model.encode_labels(onehot)
-        null = model.encode_labels(torch.zeros_like(onehot)) if config.guidance else None
-        call = guided(model, condition, null, scale=config.guidance)
-        x_0 = _solve(call, noise, denoiser.process, config)
-    grey = x_0.float().mean(dim=1).clamp(-1, 1)
-    return ((grey + 1) * 127.5).round().to(torch.uint8).cpu()
+    def __str__(self):
+        return f"{self.number}/{self.count}"
 
 
-def _solve(call, noise, process, config):
-    spacing = "log_snr" if config.sampler == "dpm_solver_pp" else "time"
-    options = {"process": process.respaced(config.steps, spacing=spacing), "noise": noise}
-    if config.sampler == "ddim":
-        options["eta"] = config.eta
-    return SAMPLERS[config.sampler](call, noise(), **options)
+WHOLE = Shard(1, 1)
 
 
-def sample_dataset(run, *, views=VIEWS, on_batch=None):
+def sample_dataset(run, *, views=VIEWS, shard=WHOLE, on_batch=None):
     """Make the image of every augmented map, or return at once where they are all there.
 
     Args:
         run: ``provenance.Run``.
         views: sample these alone; several processes may take a view each.
+        shard: sample this share of their batches; independent jobs may take one each.
         on_batch: called with (done, total) after each batch.
 
     Returns:
-        The manifest of stage "synthetic"; None while images of other views are missing.
+        The manifest of stage "synthetic"; None while images of other processes are missing.
     """
-    config = run.profile.sdm
-    stage = Stage.open(
-        run, "synthetic",
-        config={"sampling": config.sampling},
-        inputs=("prepared", *(f"sdm/{view}" for view in VIEWS)),
-    )  # fmt: skip
+    stage = _open_stage(run)
     finished = stage.finished()
     if finished:
         return finished
-    pairs = _pairs(read_index(run.folder, "maps"))
-    batches = [b for view in views for b in _batches(pairs, view, config.sampling.batch_size)]
-    denoisers = {view: _denoiser_of(run, view) for view in views}
-    total, done = sum(len(batch) for _, batch in batches), 0
-    progress = Progress("Sampling " + " ".join(views), total, unit="image")
-    for view, batch in batches:
+    pairs, shard = _pairs(read_index(run.folder, "maps")), shard.of_process()
+    size = run.profile.sdm.sampling.batch_size
+    batches = shard.of([b for view in views for b in cut_batches(pairs, view, size)])
+    todo = [batch for batch in batches if not _is_there(run, batch)]
+    total = sum(len(batch) for batch in batches)
+    first = done = total - sum(len(batch) for batch in todo)
+    share = f" (shard {shard})" if shard.count > 1 else ""
+    progress = Progress("Sampling " + " ".join(views) + share, total, done=done, unit="image")
+    denoisers, begun = {}, time.monotonic()
+    for batch in todo:
+        view = batch.view.iloc[0]
+        if view not in denoisers:
+            denoisers[view] = denoiser_of(run, view)
         _sample_batch(run, denoisers[view], batch)
         done += len(batch)
-        progress.show(done)
+        progress.show(done, f"{(done - first) / (time.monotonic() - begun):.3g} images/s")
         if on_batch:
             on_batch(done, total)
     return _finish(stage, pairs)
 
 
-def _denoiser_of(run, view):
-    path = run.folder / f"sdm/{view}/weights.safetensors"
-    return load_denoiser(path, device=distributed.device())
+def cut_batches(pairs, view, size):
+    """The batches of a view, cut from its whole list in the order of names.
 
-
-def _batches(pairs, view, size):
+    Args:
+        pairs: data frame with name and view.
+        view: "2CH" or "4CH".
+        size: images a batch; the last may be smaller.
+    """
     chosen = pairs[pairs.view == view].sort_values("name")
-    return [(view, chosen.iloc[first : first + size]) for first in range(0, len(chosen), size)]
+    return [chosen.iloc[first : first + size] for first in range(0, len(chosen), size)]
+
+
+def draw(run, denoiser, batch, config):
+    """Images (B, H, W) uint8 of a batch's label maps, each from the noise of its name."""
+    maps = load_label_maps(run.folder, batch)
+    generators = [torch_generator("sample", run.seed, name) for name in batch.name]
+    return sample(denoiser, maps, config, generators=generators).numpy()
+
+
+def denoiser_of(run, view):
+    """The run's own SDM of a view, on this process's device."""
+    path = run.folder / f"sdm/{view}/weights.safetensors"
+    compiled = run.profile.sdm.sampling.compile
+    return load_denoiser(path, device=distributed.device(), compiled=compiled)
+
+
+def _open_stage(run):
+    # Compilation and cache change no image beyond rounding: a run may go on with others.
+    sampling = dataclasses.replace(run.profile.sdm.sampling, compile=False, cache_gib=0.0)
+    with _lock(run):
+        return Stage.open(
+            run, "synthetic",
+            config={"sampling": sampling},
+            inputs=("prepared", *(f"sdm/{view}" for view in VIEWS)),
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _lock(run):
+    """One process at a time opens or finishes the stage; a killed one holds nothing up."""
+    path = run.folder / ".locks/synthetic"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _finish(stage, pairs):
-    images = [stage.run.folder / image for image in pairs.image]
-    if not all(image.is_file() for image in images):
+    run = stage.run
+    if not _is_there(run, pairs):
         return None
-    write_text(stage.folder / "pairs.csv", pairs.to_csv(index=False))
-    outputs = [*images, stage.folder / "pairs.csv"]
-    return stage.finish(outputs, facts={"images": len(pairs)}, device=distributed.device())
+    with _lock(run):
+        finished = stage.finished()  # by another process, meanwhile
+        if finished:
+            return finished
+        tables = {"pairs.csv": pairs, "images.csv": _records(run, pairs)}
+        for name, table in tables.items():
+            write_text(stage.folder / name, table.to_csv(index=False))
+        outputs = [run.folder / image for image in pairs.image]
+        outputs += [stage.folder / name for name in tables]
+        facts = {"images": len(pairs), "computed_in": _computed_in(run)}
+        return stage.finish(outputs, facts=facts, device=distributed.device())
+
+
+def _computed_in(run):
+    precision = run.profile.sdm.sampling.precision
+    if precision != "auto":
+        return precision
+    return "bfloat16" if has_bfloat16(distributed.device()) else "float32"
 
 
 def _pairs(maps):
@@ -159,32 +190,55 @@ def _pairs(maps):
     return maps.assign(image=folder + "/" + maps.name + ".png")[PAIR_COLUMNS]
 
 
+def _records(run, pairs):
+    """What each image was made of: its map, generator and weights, with the files' hashes."""
+
+    def hashes(paths):
+        return [sha256_file(run.folder / path) for path in paths]
+
+    weights = {view: f"sdm/{view}/weights.safetensors" for view in VIEWS}
+    known = {view: require(run, f"sdm/{view}")["outputs"]["weights.safetensors"] for view in VIEWS}
+    return pairs.assign(
+        label_map_sha256=hashes(pairs.label_map),
+        generator=[f"sample/{run.seed}/{name}" for name in pairs.name],
+        seed=[seed_for("sample", run.seed, name) for name in pairs.name],
+        weights=pairs.view.map(weights),
+        weights_sha256=pairs.view.map(known),
+        image_sha256=hashes(pairs.image),
+    )[RECORD_COLUMNS]
+
+
+def _is_there(run, pairs):
+    return all((run.folder / image).is_file() for image in pairs.image)
+
+
 def _sample_batch(run, denoiser, batch):
-    """Sample a batch unless all its files are there; finished files are never touched."""
-    paths = [run.folder / image for image in batch.image]
-    if all(path.is_file() for path in paths):
-        return
-    maps = load_label_maps(run.folder, batch)
-    generators = [torch_generator("sample", run.seed, name) for name in batch.name]
-    images = sample(denoiser, maps, run.profile.sdm.sampling, generators=generators)
-    for path, image in zip(paths, images.numpy(), strict=True):
-        if not path.is_file():
-            write_png(path, image)
-
-
-def write_png(path, image):
-    """Write (H, W) uint8 as a grey PNG, atomically."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary)
+    """Sample a batch and write what is missing of it; finished files are never touched."""
+    images = draw(run, denoiser, batch, run.profile.sdm.sampling)
+    for path, image in zip(batch.image, images, strict=True):
+        if not (run.folder / path).is_file():
+            write_png(run.folder / path, image)
 
 
 def main(arguments=None):
     """Command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", nargs="?", choices=("sample", "verify"), default="sample")
+    parser.add_argument("run", nargs="?", type=Path, help="run folder to verify")
     add_run_arguments(parser)
     parser.add_argument("--view", choices=VIEWS, help="this view alone")
+    parser.add_argument("--shard", type=Shard.parse, default=WHOLE, metavar="NUMBER/COUNT")
+    parser.add_argument("--count", type=int, default=16, help="images that verify draws again")
+    parser.add_argument("--draw", type=int, default=0, help="another number verifies others")
     args = parser.parse_args(arguments)
-    sample_dataset(run_from(args), views=(args.view,) if args.view else VIEWS)
+    if args.action == "verify":
+        from echo_lib.sdm import verification  # imports this module
+
+        run = verification.run_in(args.run) if args.run else run_from(args)
+        raise SystemExit(verification.report(run, count=args.count, number=args.draw))
+    with distributed.process_group():
+        views = (args.view,) if args.view else VIEWS
+        sample_dataset(run_from(args), views=views, shard=args.shard)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import torch
 
-from echo_lib.data.datasets import load_pairs, one_hot, read_index, to_unit
+from echo_lib.data.datasets import load_label_maps, load_pairs, read_index, to_unit
 from echo_lib.seeding import numpy_generator, torch_generator
 
 
@@ -70,25 +70,53 @@ class FrameStream:
         Returns:
             x_0 (B, C, H, W) in [-1, 1], onehot (B, K, H, W), t (B,) int64, noise (B, C, H, W).
         """
-        chosen = [self.position(number) for number in numbers]
+        chosen, flipped, dropped, t, noise = map(self._moved, self._draws(numbers))
         x_0 = to_unit(self.images[chosen]).repeat(1, self.channels, 1, 1)
-        onehot, steps, noise = one_hot(self.label_maps[chosen], self.classes), [], []
-        for row, number in enumerate(numbers):
+        ids = torch.arange(self.classes, device=x_0.device).view(-1, 1, 1)
+        onehot = (self.label_maps[chosen][:, None] == ids).float()
+        flipped, dropped = (flag.view(-1, 1, 1, 1) for flag in (flipped, dropped))
+        x_0, onehot = (torch.where(flipped, x.flip(-1), x) for x in (x_0, onehot))
+        onehot, layout = onehot.masked_fill(dropped, 0), {"memory_format": torch.channels_last}
+        return x_0.contiguous(**layout), onehot.contiguous(**layout), t, noise
+
+    def _draws(self, numbers):
+        """Of each item: place of its frame, flipped or not, label dropped or not, t, noise."""
+        shape = (self.channels, *self.images.shape[-2:])
+        flips, drops, steps, noise = [], [], [], []
+        for number in numbers:
             generator = torch_generator("sdm-item", *self.key, number)
             flip, drop, time = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
-            if flip < self.flip_probability:
-                x_0[row], onehot[row] = x_0[row].flip(-1), onehot[row].flip(-1)
-            if drop < self.label_dropout:
-                onehot[row] = 0
+            flips.append(flip < self.flip_probability)
+            drops.append(drop < self.label_dropout)
             steps.append(int(time * self.timesteps))
-            noise.append(torch.randn(x_0.shape[1:], generator=generator))
-        device, layout = x_0.device, {"memory_format": torch.channels_last}
-        return (
-            x_0.contiguous(**layout),
-            onehot.contiguous(**layout),
-            torch.tensor(steps, device=device),
-            torch.stack(noise).to(device),
+            noise.append(torch.randn(shape, generator=generator))
+        places = [self.position(number) for number in numbers]
+        return *map(torch.tensor, (places, flips, drops, steps)), torch.stack(noise)
+
+    def _moved(self, tensor):
+        """On the device without waiting for it: a plain copy would halt the loop."""
+        if self.images.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.images.device, non_blocking=True)
+
+
+def validation_maps(run, view, count):
+    """The first ED label maps of the validation split, (n, H, W) uint8, and their names.
+
+    Args:
+        run: ``provenance.Run`` with prepared frames.
+        view: "2CH" or "4CH".
+        count: at most so many.
+    """
+    index = read_index(run.folder, "real")
+    chosen = index[(index.view == view) & (index.phase == "ED") & (index.split == "validation")]
+    if len(chosen) == 0:
+        raise ValueError(
+            f"no ED frame of view {view} in the validation split to preview on; set "
+            "sdm.training.preview_every to 0, or data.validation_patients to 1 or more"
         )
+    chosen = chosen.sort_values("name").head(count)
+    return load_label_maps(run.folder, chosen), tuple(chosen["name"])
 
 
 @lru_cache(maxsize=2)

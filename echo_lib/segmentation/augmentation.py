@@ -39,53 +39,74 @@ def _between(limits, u):
     return limits[0] + (limits[1] - limits[0]) * float(u)
 
 
-def draw_batch(config, names, *, key):
+def draw_batch(config, items, *, key):
     """The transforms of a batch: (B, 6) float32, a row as from ``draw``.
 
     Args:
         config: a ``SegmentationConfig``.
-        names: the items' names.
-        key: what else names the draw: seed, row, epoch.
+        items: B tuples of strings and integers that name each item, e.g. (pass, name).
+        key: what else names the draw: seed, row.
     """
-    drawn = [draw(config, numpy_generator("augmentation", *key, name)) for name in names]
+    drawn = [draw(config, numpy_generator("augmentation", *key, *item)) for item in items]
     return torch.tensor(drawn, dtype=torch.float32).reshape(-1, len(COLUMNS))
 
 
-def apply(images, label_maps, parameters):
+def apply(images, label_maps, parameters, *, normalisation=(0.0, 1.0)):
     """Transform pairs: gamma, then flip, zoom, rotation and shift about the centre.
 
     Args:
-        images: (B, 1, H, W) float32 in [0, 1].
-        label_maps: (B, H, W) integers.
+        images: (B, 1, H, W) uint8.
+        label_maps: (B, H, W) uint8.
         parameters: (B, 6) float32, from ``draw_batch``.
+        normalisation: mean and std to bring to 0 and 1, last of all.
 
     Returns:
-        The images and label maps in the same shapes and types; what enters from beyond the
-        border is 0: black, and background.
+        (B, 1, H, W) float32, on the scale 0 to 1 before the normalisation, and (B, H, W) uint8;
+        what enters from beyond the border is 0: black, and background.
     """
-    grid = sampling_grid(parameters, images.shape[-2:])
-    pair = torch.cat([images, label_maps[:, None].to(images.dtype)], dim=1)
+    n, height, width = label_maps.shape
+    mean, std = normalisation
+    # 256 grey values to the power of gamma, instead of every pixel.
+    levels = torch.arange(256, device=images.device) / 255
+    table = (levels ** parameters[:, :1] - mean) / std
+    # A border of one black pixel: whatever lies further out is looked up there.
+    images, label_maps = F.pad(images[:, 0], (1, 1, 1, 1)), F.pad(label_maps, (1, 1, 1, 1))
+    grey = table.flatten().index_select(0, (images + 256 * _numbers(images)).flatten())
     # FIDELITY: the image too is resampled by nearest neighbour, as in the released code.
-    pair = F.grid_sample(pair, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    gamma = parameters[:, 0].reshape(-1, 1, 1, 1)
-    return pair[:, :1] ** gamma, pair[:, 1].to(label_maps.dtype)
+    looked_up = source_pixels(parameters, (height, width)).flatten()
+    return (
+        grey.index_select(0, looked_up).reshape(n, 1, height, width),
+        label_maps.flatten().index_select(0, looked_up).reshape(n, height, width),
+    )
 
 
-def sampling_grid(parameters, size):
-    """Where each output pixel looks in the input: (B, H, W, 2), x and y in [-1, 1].
+def source_pixels(parameters, size):
+    """Which pixel each output pixel shows: (B, H, W) int32, into B flat images with a border of 1.
 
     Written pixel by pixel, without a matrix product, whose rounding may depend on the batch.
+
+    Args:
+        parameters: (B, 6) float32, from ``draw_batch``.
+        size: (H, W), without the border; (H + 2) (W + 2) < 2**24, to be exact in float32.
     """
     height, width = size
-    _, flip, degrees, shift_x, shift_y, scale = parameters[:, :, None, None].unbind(1)
-    cosine, sine = torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))
-    x = _centres(width, parameters).reshape(1, 1, width) - 2 * shift_x
-    y = _centres(height, parameters).reshape(1, height, 1) - 2 * shift_y
-    # A rotation acts on pixels, so the normalised axes are weighted by the aspect ratio.
-    source_x = (x * cosine + y * sine * (height / width)) / scale
-    source_y = (y * cosine - x * sine * (width / height)) / scale
-    return torch.stack([source_x * (1 - 2 * flip), source_y], dim=-1)
+    _, flip, degrees, shift_x, shift_y, scale = parameters[:, :, None].unbind(1)
+    angle = torch.deg2rad(degrees)
+    cosine, sine, mirror = torch.cos(angle) / scale, torch.sin(angle) / scale, 1 - 2 * flip
+    # Pixels from the centre, first shifted, then turned and zoomed, then mirrored.
+    x, y = _from_centre(width, shift_x), _from_centre(height, shift_y)
+    row = (-x * sine)[:, None, :] + (y * cosine + (height - 1) / 2)[:, :, None]
+    column = (x * cosine * mirror)[:, None, :] + (y * sine * mirror + (width - 1) / 2)[:, :, None]
+    row, column = row.round_().clamp_(-1, height), column.round_().clamp_(-1, width)
+    place = row.mul_(width + 2).add_(column).to(torch.int32)
+    # Counted from the first pixel of each image that is not its border.
+    first = _numbers(place) * ((height + 2) * (width + 2)) + width + 3
+    return place.add_(first)
 
 
-def _centres(n, like):
-    return (torch.arange(n, device=like.device, dtype=like.dtype) * 2 + 1) / n - 1
+def _from_centre(n, shift):
+    return torch.arange(n, device=shift.device) - (n - 1) / 2 - shift * n
+
+
+def _numbers(like):
+    return torch.arange(len(like), device=like.device, dtype=torch.int32).reshape(-1, 1, 1)

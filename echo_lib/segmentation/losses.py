@@ -30,12 +30,14 @@ def dice_cross_entropy(logits, target):
 LOSSES = {"cross_entropy": cross_entropy, "dice_cross_entropy": dice_cross_entropy}
 
 
-def case_dice(predicted, target):
-    """Dice per case and structure, (B, 3) float64; 1 where a structure is absent from both.
+def case_dice(predicted, target, *, absent="one"):
+    """Dice per case and structure, (B, 3) float64.
 
     Args:
         predicted, target: (B, H, W) integer CAMUS ids.
+        absent: the score of a structure that is absent from both: "one" (they agree), or "zero".
     """
+    agreed = {"one": 1.0, "zero": 0.0}[absent]
     cells = CLASSES * predicted.long() + target.long() + CLASSES**2 * _cases(predicted)
     counts = torch.bincount(cells.flatten(), minlength=CLASSES**2 * len(predicted))
     counts = counts.reshape(-1, CLASSES, CLASSES).double()  # case, predicted, true
@@ -43,7 +45,7 @@ def case_dice(predicted, target):
     for classes in (list(STRUCTURE_CLASSES[structure]) for structure in STRUCTURES):
         extent = counts[:, classes].sum((1, 2)) + counts[:, :, classes].sum((1, 2))
         overlap = counts[:, classes][:, :, classes].sum((1, 2))
-        columns.append(torch.where(extent > 0, 2 * overlap / extent.clamp(min=1), 1.0))
+        columns.append(torch.where(extent > 0, 2 * overlap / extent.clamp(min=1), agreed))
     return torch.stack(columns, dim=1)
 
 

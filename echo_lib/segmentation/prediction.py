@@ -13,6 +13,7 @@ from echo_lib.labels import remove_sector
 from echo_lib.provenance import MANIFEST, require
 from echo_lib.rows import ROWS, stage_name
 from echo_lib.segmentation.unet import build_unet, require_image_size
+from echo_lib.segmentation.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,21 @@ class Network:
         layers: of the U-Net.
         model: the U-Net, in evaluation mode.
         mean, std: of the training images, on the scale 0 to 1.
+        variant: of ``segmentation.variants``; it says whether images are normalised at test.
     """
 
     layers: int
     model: torch.nn.Module
     mean: float
     std: float
+    variant: str = "as_written"
+
+    def inputs(self, images):
+        """What the model is given of (B, 1, H, W) uint8 images."""
+        grey = images.float() / 255
+        if not VARIANTS[self.variant].normalises_at_test:
+            return grey
+        return normalise(grey, self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -52,10 +62,10 @@ def load_network(path, *, device="cpu"):
     """Read a ``Network`` from the weights of a segmentation stage.
 
     Raises:
-        ValueError: the file is missing, or its header lacks layers, mean or std.
+        ValueError: the file is missing, or its header lacks layers, mean, std or variant.
     """
     _, metadata = load_weights(path)
-    missing = [key for key in ("layers", "mean", "std") if key not in metadata]
+    missing = [key for key in ("layers", "mean", "std", "variant") if key not in metadata]
     if missing:
         raise ValueError(
             f"{path}: header lacks {', '.join(missing)}; expected weights written by "
@@ -65,7 +75,8 @@ def load_network(path, *, device="cpu"):
     model = build_unet(SimpleNamespace(layers=layers))
     load_into(model, path)
     model = model.to(device).eval()
-    return Network(layers, model, float(metadata["mean"]), float(metadata["std"]))
+    mean, std = float(metadata["mean"]), float(metadata["std"])
+    return Network(layers, model, mean, std, metadata["variant"])
 
 
 def normalise(images, mean, std):
@@ -94,12 +105,47 @@ def predict(network, images, *, batch_size=16):
     require_image_size(network, images.shape[-2:])
     device = next(network.model.parameters()).device
     parts = [
-        # DEVIATION: the released test script leaves the normalisation out.
-        network.model(normalise(part.to(device).float() / 255, network.mean, network.std)).argmax(1)
+        network.model(network.inputs(part.to(device))).argmax(1)
         for part in images.split(batch_size)
     ]
     empty = torch.zeros((0, *images.shape[-2:]), dtype=torch.uint8)
     return torch.cat([empty, *(part.to("cpu", torch.uint8) for part in parts)]).numpy()
+
+
+@torch.no_grad()
+def features(network, images, *, batch_size=16):
+    """What the network sees in images: the activations at the bottom of the U, mean over pixels.
+
+    They are taken between the deepest convolution and its norm: an instance norm gives every
+    channel of every image one mean.
+
+    Args:
+        network: a ``Network``, or the path of its weights.
+        images: (N, 1, H, W) uint8 tensor or array.
+        batch_size: images per forward pass.
+
+    Returns:
+        (N, 2**layers) float32 array.
+    """
+    network = network if isinstance(network, Network) else load_network(network)
+    found = [np.zeros((0, 2**network.layers), np.float32)]
+    deepest = _deepest_convolution(network.model)
+    hook = deepest.register_forward_hook(
+        lambda module, inputs, output: found.append(output.float().mean(dim=(2, 3)).cpu().numpy())
+    )
+    try:
+        predict(network, images, batch_size=batch_size)
+    finally:
+        hook.remove()
+    return np.concatenate(found)
+
+
+def _deepest_convolution(model):
+    """The innermost block's: MONAI nests each level in the skip connection of the one above."""
+    block = model.model
+    while isinstance(block, torch.nn.Sequential) and hasattr(block[1], "submodule"):
+        block = block[1].submodule
+    return block.conv
 
 
 def predict_rows(run, *, rows=ROWS, batch_size=16, device="cpu"):

@@ -3,26 +3,31 @@
 import argparse
 import csv
 import io
-import math
 import time
 from dataclasses import dataclass, replace
 
 import torch
 
-from echo_lib.checkpoints import load_state, save_state, save_weights
-from echo_lib.labels import STRUCTURES
+from echo_lib.allocation import keep_freed_memory
+from echo_lib.checkpoints import load_into, load_state, save_state, save_weights
 from echo_lib.progress import Progress
 from echo_lib.provenance import Stage, StageError, write_text
-from echo_lib.rows import ROWS, find_row, stage_name
-from echo_lib.seeding import numpy_generator, torch_generator
-from echo_lib.segmentation.augmentation import apply, draw_batch
-from echo_lib.segmentation.frames import INPUT_STAGES, grey_statistics, load_frames
-from echo_lib.segmentation.losses import LOSSES, case_dice
-from echo_lib.segmentation.prediction import normalise
+from echo_lib.rows import INPUT_STAGES, ROWS, find_row, stage_name
+from echo_lib.seeding import torch_generator
+from echo_lib.segmentation.augmentation import draw_batch
+from echo_lib.segmentation.frames import (
+    draw_epoch,
+    grey_statistics,
+    load_frames,
+    transformed_batches,
+)
+from echo_lib.segmentation.losses import LOSSES
 from echo_lib.segmentation.unet import build_unet, require_image_size
+from echo_lib.segmentation.validation import DICE_COLUMNS, validate
+from echo_lib.segmentation.variants import epochs_of, learning_rates
 
-DICE_COLUMNS = tuple(f"validation_dice_{name.lower().replace(' ', '_')}" for name in STRUCTURES)
 CHECKPOINT = "state.pt"
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass
@@ -51,7 +56,7 @@ def train(run, row, *, seed=0, device="cpu"):
     """Train the network of ``row``, resume it, or return at once where it is finished.
 
     Writes the stage ``segmentation/<row>-<seed>``: ``weights.safetensors`` (the epoch with the best
-    mean Dice on the source's own validation split, or on training patients held out) and
+    mean Dice on the sources' own validation split, or on training patients held out) and
     ``log.csv``. Killed at any moment and started again on the same device and number of threads,
     it gives the same weights to the bit.
 
@@ -65,50 +70,69 @@ def train(run, row, *, seed=0, device="cpu"):
         The stage's manifest.
 
     Raises:
-        StageError: the row's source is missing or empty, or its loss is not finite.
+        StageError: a source of the row, or the network it starts from, is missing or empty, or its
+            loss is not finite.
     """
     row, config = find_row(row), run.profile.segmentation
+    epochs = epochs_of(config)
     stage = _open_stage(run, row, seed)
     if manifest := stage.finished():
         return manifest
-    training, validation = (load_frames(run, row, part, device) for part in ("fit", "choose"))
+    training, validation = (
+        load_frames(run, row, part, device, seed=seed) for part in ("fit", "choose")
+    )
     require_image_size(config, training.images.shape[-2:])
     normalisation = grey_statistics(training.images)
-    state = _start(stage, ("segmentation", run.seed, seed), device)
-    progress = Progress(stage.name, config.epochs, done=len(state.log), unit="epoch", every_s=5)
+    state = _start(stage, row, seed, device)
+    progress = Progress(stage.name, epochs, done=len(state.log), unit="epoch", every_s=5)
     begun = time.monotonic() - (state.log[-1]["seconds"] if state.log else 0)
+    key = (run.seed, seed, row.slug)
 
-    for epoch in range(len(state.log) + 1, config.epochs + 1):
+    for epoch in range(len(state.log) + 1, epochs + 1):
         # one epoch
-        line = {"epoch": epoch, "learning_rate": learning_rate(config, epoch)}
-        key = (run.seed, seed, row.slug, epoch)
-        line["loss"] = train_epoch(state, training, config, line, normalisation, key=key)
+        line = {"epoch": epoch}
+        line |= train_epoch(state, training, config, normalisation, epoch=epoch, key=key)
 
         # the best so far
-        if epoch % config.validate_every == 0 or epoch == config.epochs:
-            line |= validate(state.model, validation, config.batch_size, normalisation)
+        if epoch % config.validate_every == 0 or epoch == epochs:
+            line |= validate(
+                state.model, validation, config, normalisation, key=(*key, "validation", epoch)
+            )
             _keep_best(state, line["validation_dice"])
 
         # log and checkpoint
         progress.show(epoch, _note(line))
         state.log.append(line | {"seconds": time.monotonic() - begun})
         _write_log(stage.folder / "log.csv", state.log)
-        if epoch % config.checkpoint_every == 0 or epoch == config.epochs:
+        if epoch % config.checkpoint_every == 0 or epoch == epochs:
             state.save(stage.folder / CHECKPOINT)
 
-    return _finish(stage, state, normalisation, device, n=len(training.names))
+    facts = {"training_pairs": len(training.names), "choosing_pairs": len(validation.names)}
+    facts |= {"left_out_by_fidelity": training.left_out + validation.left_out}
+    return _finish(stage, state, normalisation, device, facts=facts)
 
 
 def _open_stage(run, row, seed):
     config = run.profile.segmentation
     if seed not in config.table_seeds:
         raise ValueError(f"seed {seed}, expected one of table_seeds {config.table_seeds}")
+    filtered = "synthetic" in row.sources and config.fidelity_threshold > 0
+    inputs = [INPUT_STAGES[source] for source in row.sources]
+    inputs += [stage_name(row.starts_from, seed)] if row.starts_from else []
+    inputs += ["fidelity"] if filtered else []
+    # Neither the other seeds and rows nor the checkpoints change the weights.
+    read = replace(
+        config,
+        table_seeds=(seed,),
+        extra_rows=(),
+        checkpoint_every=0,
+        fidelity_threshold=config.fidelity_threshold if filtered else 0.0,
+    )
     return Stage.open(
         run,
         stage_name(row.slug, seed),
-        # Neither the other seeds nor the checkpoints change the weights.
-        config={"segmentation": replace(config, table_seeds=(seed,), checkpoint_every=0)},
-        inputs=(INPUT_STAGES[row.source],),
+        config={"segmentation": read},
+        inputs=inputs,
         extra={
             "row": row.slug,
             "table_seed": seed,
@@ -117,9 +141,13 @@ def _open_stage(run, row, seed):
     )
 
 
-def _start(stage, key, device):
-    config = stage.run.profile.segmentation
-    model = build_unet(config, generator=torch_generator(*key, "initial weights")).to(device)
+def _start(stage, row, seed, device):
+    run, config = stage.run, stage.run.profile.segmentation
+    generator = torch_generator("segmentation", run.seed, seed, "initial weights")
+    model = build_unet(config, generator=generator)
+    if row.starts_from:
+        load_into(model, run.folder / stage_name(row.starts_from, seed) / WEIGHTS)
+    model = model.to(device)
     optimiser = torch.optim.Adam(model.parameters(), config.learning_rate, config.betas, fused=True)
     state = Training(model, optimiser, best={}, best_dice=-1.0, log=[])
     if (stage.folder / CHECKPOINT).is_file():
@@ -128,61 +156,50 @@ def _start(stage, key, device):
     return state
 
 
-def learning_rate(config, epoch):
-    """Cosine annealing between the config's two rates; epoch counts from 1."""
-    # DEVIATION: per epoch. The released code steps it per batch with the period of the epochs, so
-    # its rate swings up and down every few hundred batches.
-    weight = (1 + math.cos(math.pi * (epoch - 1) / config.epochs)) / 2
-    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * weight
+def train_epoch(state, frames, config, normalisation, *, epoch, key):
+    """One epoch over the frames, in an order and with transforms drawn from ``key``.
 
+    Nothing of it waits for the device: a loss that is not finite is seen when the epoch ends.
 
-def train_epoch(state, frames, config, line, normalisation, *, key):
-    """One pass over the frames in an order drawn from ``key``; the mean loss over its images."""
-    for group in state.optimiser.param_groups:
-        group["lr"] = line["learning_rate"]
+    Returns:
+        The epoch's ``loss``, the mean over its images, and its first ``learning_rate``.
+    """
+    # what the epoch sees, and how
+    device, size = frames.images.device, config.batch_size
+    chosen, passes = draw_epoch(len(frames.names), config.images_per_epoch, epoch, key=key)
+    items = [(number, frames.names[i]) for i, number in zip(chosen, passes.tolist(), strict=True)]
+    parameters = draw_batch(config, items, key=key).to(device)
+    places = torch.from_numpy(chosen).to(device)
+    rates = learning_rates(config, epoch, -(-len(items) // size))
+    batches = transformed_batches(frames, places, parameters, size, normalisation=normalisation)
+
+    # one step a batch
     state.model.train()
-    order = numpy_generator("order", *key).permutation(len(frames.names))
-    total = 0.0
-    for start in range(0, len(order), config.batch_size):
-        chosen = torch.from_numpy(order[start : start + config.batch_size]).to(frames.images.device)
-        names = [frames.names[i] for i in chosen.tolist()]
-        parameters = draw_batch(config, names, key=key).to(frames.images.device)
-        images = frames.images[chosen].float() / 255
-        images, target = apply(images, frames.label_maps[chosen], parameters)
-        logits = state.model(normalise(images, *normalisation))
-        loss = LOSSES[config.loss](logits, target.long())
-        total += _require_finite(loss, key, names) * len(names)
+    losses, sizes = [], []
+    for (images, target), rate in zip(batches, rates, strict=True):
+        loss = LOSSES[config.loss](state.model(images), target.long())
         state.optimiser.zero_grad()
         loss.backward()
+        state.optimiser.param_groups[0]["lr"] = rate
         state.optimiser.step()
-    return total / len(order)
+        losses.append(loss.detach())
+        sizes.append(len(images))
+
+    losses = torch.stack(losses).double().cpu()
+    _require_finite(losses, key, epoch, [name for _, name in items], size)
+    mean = (losses * torch.tensor(sizes)).sum().item() / len(items)
+    return {"learning_rate": rates[0], "loss": mean}
 
 
-def _require_finite(loss, key, names):
-    value = loss.item()
-    if not math.isfinite(value):
+def _require_finite(losses, key, epoch, names, size):
+    bad = (~losses.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        first = bad[0]
         raise StageError(
-            f"row {key[2]!r}, epoch {key[3]}: loss {value} on {', '.join(names)}; "
+            f"row {key[-1]!r}, epoch {epoch}, batch {first + 1}: loss {losses[first].item()} on "
+            f"{', '.join(names[first * size : (first + 1) * size])}; "
             "look at these pairs, or lower segmentation.learning_rate"
         )
-    return value
-
-
-@torch.no_grad()
-def validate(model, frames, batch_size, normalisation):
-    """Mean Dice over the frames: ``validation_dice``, and a column for each structure."""
-    # DEVIATION: the frames as they are. The released code validates on randomly transformed ones.
-    model.eval()
-    scores = []
-    for images, target in zip(
-        frames.images.split(batch_size), frames.label_maps.split(batch_size), strict=True
-    ):
-        predicted = model(normalise(images.float() / 255, *normalisation)).argmax(dim=1)
-        scores.append(case_dice(predicted, target).cpu())
-    means = torch.cat(scores).mean(dim=0)
-    return {"validation_dice": means.mean().item()} | dict(
-        zip(DICE_COLUMNS, means.tolist(), strict=True)
-    )
 
 
 def _keep_best(state, dice):
@@ -210,21 +227,23 @@ def _note(line):
     return f"loss {line['loss']:.4f}{shown}"
 
 
-def _finish(stage, state, normalisation, device, *, n):
+def _finish(stage, state, normalisation, device, *, facts):
+    config = stage.run.profile.segmentation
     scored = [line for line in state.log if "validation_dice" in line]
     best = max(scored, key=lambda line: line["validation_dice"])
     metadata = {
         "stage": stage.name,
         "profile": stage.run.profile.name,
-        "layers": stage.run.profile.segmentation.layers,
+        "variant": config.variant,
+        "layers": config.layers,
         "mean": normalisation[0],
         "std": normalisation[1],
         "epoch": best["epoch"],
     }
-    path = stage.folder / "weights.safetensors"
+    path = stage.folder / WEIGHTS
     save_weights(path, state.best, metadata=metadata)
     scores = {key: best[key] for key in ("validation_dice", *DICE_COLUMNS)}
-    facts = {"training_pairs": n, "best_epoch": best["epoch"], **scores}
+    facts |= {"best_epoch": best["epoch"], **scores}
     # The log is left out of the hashes: it holds seconds, and equal runs shall have equal digests.
     manifest = stage.finish([path], facts=facts, device=device)
     (stage.folder / CHECKPOINT).unlink(missing_ok=True)
@@ -244,6 +263,7 @@ def main(arguments=None):
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
     options = parser.parse_args(arguments)
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     run = run_from(options)

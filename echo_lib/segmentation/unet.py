@@ -31,7 +31,7 @@ def build_unet(config, *, generator=None):
             act=("LeakyReLU", {"negative_slope": 0.1}),
             norm="INSTANCE",  # without parameters: with them there would be 665,554
         )
-    model = model.to_empty(device="cpu").to(memory_format=torch.channels_last)
+    model = model.to_empty(device="cpu")
     _initialise(model, generator or torch.Generator().manual_seed(0))
     return model
 

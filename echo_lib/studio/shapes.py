@@ -11,6 +11,7 @@ from echo_lib.labels import SDM_LA, SDM_LV, SDM_MYOCARDIUM, SDM_OUTSIDE, SDM_SEC
 
 HEART = (SDM_LV, SDM_MYOCARDIUM, SDM_LA)
 VENTRICLE = (SDM_LV, SDM_MYOCARDIUM)
+_HALF_A_PIXEL = 0.71  # its diagonal: a hull runs through centres, an edge in stairs around it
 
 
 def signed_distance(mask):
@@ -52,7 +53,7 @@ def find_sector(label_map):
     hull = spatial.ConvexHull(places)
     rows, columns = np.nonzero(inside)
     beyond = hull.equations[:, :2] @ np.stack([rows, columns]) + hull.equations[:, 2:]
-    inside[rows, columns] = beyond.max(axis=0) <= 1e-6
+    inside[rows, columns] = beyond.max(axis=0) <= _HALF_A_PIXEL
     return inside
 
 

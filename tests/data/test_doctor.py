@@ -2,9 +2,11 @@ import csv
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from echo_lib import labels
-from echo_lib.data import camus, doctor, echonet
+from echo_lib.config import load_profile
+from echo_lib.data import camus, doctor, echonet, heart_shapes, meshes
 from echo_lib.provenance import write_json
 
 SPLIT_PATIENTS = {"training": ("patient0003", "patient0004"), "validation": ("patient0001",)}
@@ -131,6 +133,39 @@ def test_a_run_with_an_altered_file(tmp_path):
     found = doctor.diagnose(tmp_path / "demo")
     assert found.kind == "a run of echo_lib"
     assert "frames.csv: altered since stage 'prepared' finished" in found.problems[0]
+
+
+def test_heart_meshes_are_read_one_by_one(tmp_path):
+    shape = heart_shapes.mean_shape()
+    labels = load_profile("demo").cyclegan.meshes.labels
+    points, cells, tissue = heart_shapes.build(shape, labels)
+    meshes.write_mesh(tmp_path / "heart_1.vtk", points, cells, tissue)
+    found = doctor.diagnose(tmp_path)
+    assert found.kind == "heart meshes"
+    assert found.usable
+    assert found.tables["Meshes"].loc["mm", "hearts"] == 1
+    (tmp_path / "heart_2.vtk").write_text("no mesh")
+    found = doctor.diagnose(tmp_path)
+    assert not found.usable
+    assert "heart_2.vtk" in found.problems[0]
+
+
+def test_the_released_archive_is_counted_and_its_numbering_told(tmp_path):
+    root = tmp_path / "SDM_generated_data" / "4_chamber_end_diastole"
+    map_ = np.zeros((32, 32), dtype=np.uint8)
+    map_[4:28, 4:28] = 1
+    map_[8:20, 8:20] = 2
+    map_[20:26, 8:20] = 3
+    for split, name in (("training", "patient0051"), ("validation", "patient0001")):
+        for folder, array in (("images", map_ * 60), ("annotations", map_)):
+            path = root / folder / split / f"{name}_4CH_ED_{split}_0.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(array).save(path)
+    found = doctor.diagnose(tmp_path)
+    assert found.kind == "the released archive of synthetic images"
+    assert any("first release" in remark for remark in found.remarks)
+    (root / "annotations/training/patient0051_4CH_ED_training_0.png").unlink()
+    assert "without a partner" in doctor.diagnose(tmp_path).problems[0]
 
 
 @pytest.mark.parametrize("make", [False, True], ids=["absent", "empty"])

@@ -1,15 +1,11 @@
-import dataclasses
-
 import numpy as np
 import pandas
 import pytest
 
-from echo_lib.config import load_profile
 from echo_lib.evaluation import table as tables
-from echo_lib.evaluation.table import render_markdown, render_text, summarise, write_results
+from echo_lib.evaluation.table import render_markdown, render_text, summarise
 from echo_lib.labels import STRUCTURES
-from echo_lib.provenance import Run, Stage, StageError, require
-from echo_lib.rows import ROWS
+from echo_lib.rows import PAPER_ROWS, find_row
 
 FOUR_FRAMES = (("2CH", "ED"), ("2CH", "ES"), ("4CH", "ED"), ("4CH", "ES"))
 
@@ -44,7 +40,7 @@ def test_mean_and_std_by_hand():
     assert (mean["n_seeds"], np.isnan(mean["seed_std"])) == (1, True)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.slug)
+@pytest.mark.parametrize("row", PAPER_ROWS, ids=lambda row: row.slug)
 def test_mean_is_the_papers_own_arithmetic(row):
     structures = [row.paper[structure][0] for structure in STRUCTURES]
     computed = summarise(make_cases(row.slug, [structures]))
@@ -81,10 +77,10 @@ def test_seeds_are_averaged_per_case_first():
 
 def test_rows_without_cases_say_so():
     table = summarise(make_cases("real_all", [(90, 90, 90)]))
-    assert len(table) == len(ROWS) * 2 * 4
-    assert set(table.loc[table["status"] == "not run", "row"]) == {row.slug for row in ROWS} - {
-        "real_all"
-    }
+    assert len(table) == len(PAPER_ROWS) * 2 * 4
+    assert set(table.loc[table["status"] == "not run", "row"]) == {
+        row.slug for row in PAPER_ROWS
+    } - {"real_all"}
     assert (
         table.loc[table["status"] == "not run", ["mean", "std", "difference"]].isna().all(axis=None)
     )
@@ -118,33 +114,23 @@ def test_cases_without_a_column_are_refused():
         summarise(make_cases("real_all", [(90, 90, 90)]).drop(columns="phase"))
 
 
-@pytest.fixture
-def run(tmp_path):
-    profile = dataclasses.replace(load_profile("paper"), name="tiny")
-    run = Run(profile, 0, None, tmp_path)
-    for name in ("prepared", "segmentation/real_all-0"):
-        Stage.open(run, name, config={}).finish([])
-    return run
+def test_rows_that_the_paper_lacks():
+    rows = (*PAPER_ROWS, find_row("sdm_and_real"))
+    table = summarise(make_cases("sdm_and_real", [(90, 94, 80)]), rows=rows)
+    assert table["row"].nunique() == 8
+    assert np.isnan(line(table, "sdm_and_real", "LA")["paper_mean"])
+    (shown,) = [x for x in render_text(table, title="T").splitlines() if x.startswith("SDM + real")]
+    assert "80.0 ± 0.0" in shown
+    assert "(" not in shown
 
 
-def test_results_are_written_with_a_manifest(run, capsys):
-    table = write_results(run, make_cases("real_all", [(90, 94, 80), (80, 90, 60)]))
-    folder = run.folder / "evaluation"
-    assert sorted(require(run, "evaluation")["outputs"]) == ["dice.csv", "table.csv", "table.md"]
-    pandas.testing.assert_frame_equal(tables.read_table(run.folder), table, rtol=1e-5)
-    first = (folder / "table.md").read_text(encoding="utf-8").splitlines()[0]
-    assert first.endswith("profile tiny · CAMUS · test split**")
-    tables.main([str(run.folder)])
-    printed = capsys.readouterr().out
-    assert printed.startswith("Table 1. Dice of the segmentation networks · profile tiny")
-    assert "85.0 ± 5.0 (87.8 ± 6.8)" in printed
-
-
-def test_cases_of_a_network_that_was_not_trained_are_refused(run):
-    with pytest.raises(StageError, match="segmentation/sdm_all-0"):
-        write_results(run, make_cases("sdm_all", [(90, 90, 90)]))
-    with pytest.raises(ValueError, match=r"rows \['mine'\]"):
-        write_results(run, make_cases("mine", [(90, 90, 90)]))
+def test_seeds_are_shown_where_there_are_several():
+    first = make_cases("real_all", [(90, 90, 90), (70, 70, 70)], seed=0)
+    second = make_cases("real_all", [(70, 70, 70), (86, 86, 86)], seed=1)
+    text = render_markdown(summarise(pandas.concat([first, second])), title="T")
+    assert "| All real CAMUS frames | 8, 2 seeds | 79.0 ± 1.0, 1.4 (87.8 ± 6.8) |" in text
+    assert tables.SEEDS_CAPTION in text
+    assert tables.SEEDS_CAPTION not in render_markdown(summarise(first), title="T")
 
 
 def test_command_line_without_results(tmp_path):

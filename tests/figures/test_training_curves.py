@@ -28,3 +28,13 @@ def test_epochs_without_validation_are_skipped():
     panels = {"validation_dice": "validation Dice"}
     figure = training_curves.draw({"a": log}, panels, step="epoch", stamp_text="")
     assert figure.axes[0].lines[0].get_xdata().tolist() == [1.0, 3.0]
+
+
+def test_panels_wrap_into_rows_and_spare_places_stay_empty():
+    log = pd.DataFrame({"step": [1, 2], "a": [1.0, 2.0], "b": [1.0, 2.0], "c": [1.0, 2.0]})
+    panels = {"a": "A", "b": "B", "c": "C"}
+    figure = training_curves.draw({"x": log}, panels, step="step", stamp_text="", across=2)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["A", "B", "C", ""]
+    assert [axes.axison for axes in figure.axes] == [True, True, True, False]
+    single = training_curves.draw({"x": log}, panels, step="step", stamp_text="")
+    assert figure.get_figheight() == 2 * single.get_figheight()

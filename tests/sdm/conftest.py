@@ -20,6 +20,7 @@ OVERRIDES = {
     "sdm.training.steps": 6,
     "sdm.training.checkpoint_every": 2,
     "sdm.training.log_every": 3,
+    "sdm.training.preview_every": 0,
     "sdm.sampling.steps": 4,
     "sdm.sampling.batch_size": 2,
 }
@@ -33,15 +34,15 @@ def _write(folder, relative, array):
 
 
 def write_prepared(folder):
-    """Three ED frames and three maps per view, with their indices; the files written."""
+    """Three training frames and maps per view and a validation frame, indexed; their files."""
     generator, frames, maps, files = np.random.default_rng(0), [], [], []
     for view in ("2CH", "4CH"):
-        for number in range(1, 4):
+        for number in range(1, 5):
             patient = f"patient{number:04d}"
             name = f"{patient}_{view}_ED"
             label_map = np.sort(generator.integers(0, 5, (SIZE, SIZE)), axis=0).astype(np.uint8)
             line = {"name": name, "patient": patient, "view": view, "phase": "ED"}
-            line["split"] = "training"
+            line["split"] = "training" if number < 4 else "validation"
             frame = line | {
                 "image": f"prepared/i/{name}.png",
                 "label_map": f"prepared/l/{name}.png",
@@ -49,6 +50,8 @@ def write_prepared(folder):
             files.append(_write(folder, frame["image"], (50 * label_map).astype(np.uint8)))
             files.append(_write(folder, frame["label_map"], label_map))
             frames.append(frame)
+            if line["split"] == "validation":
+                continue
             maps.append(
                 line
                 | {"name": f"{name}_0", "source": name, "k": 0, "label_map": frame["label_map"]}
@@ -68,6 +71,6 @@ def make_run(root, **overrides):
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_run():
     return make_run

@@ -1,5 +1,7 @@
 """Training: exact resume, shared batches, what stops it, what it writes."""
 
+import dataclasses
+import math
 import os
 import signal
 import subprocess
@@ -9,12 +11,13 @@ import time
 import pandas
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo_lib.checkpoints import load_state, load_weights
 from echo_lib.config import as_yaml
 from echo_lib.provenance import PACKAGE
-from echo_lib.sdm import training
-from echo_lib.sdm.stream import FrameStream
+from echo_lib.sdm import preview, training
+from echo_lib.sdm.stream import FrameStream, validation_maps
 
 
 def weights(run, view="4CH"):
@@ -162,3 +165,111 @@ def test_killed_process_resumes_to_the_same_weights(new_run, tmp_path):
     assert 0 < load_state(checkpoint)["step"] < 60
     subprocess.run(command(killed), env=environment(), check=True, capture_output=True)
     assert equal(weights(whole), weights(killed))
+
+
+STOPS_IN_STEP_5 = """
+from echo_lib.sdm import training
+
+update = training.Recipe.update
+
+def stops(self):
+    if self.step == 4:
+        raise SystemExit
+    return update(self)
+
+training.Recipe.update = stops
+training.main()
+"""
+
+
+def test_another_number_of_processes_goes_on_where_the_first_stopped(new_run, tmp_path):
+    whole, parts = new_run(tmp_path / "a"), new_run(tmp_path / "b")
+    training.train(whole, "4CH")
+    script = tmp_path / "stops.py"
+    script.write_text(STOPS_IN_STEP_5, encoding="utf-8")
+    python, _, _, *arguments = command(parts)
+    launcher = (python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    call = [*launcher, str(script), *arguments]
+    subprocess.run(call, env=environment(), check=True, capture_output=True)
+    assert load_state(parts.folder / "sdm/4CH/checkpoint.pt")["step"] == 4
+    training.train(parts, "4CH")
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], tensor, atol=1e-5, rtol=0)
+
+
+def test_log_means_the_mse_of_each_quarter_of_the_steps(new_run, tmp_path):
+    recipe = training.Recipe.begin(new_run(tmp_path), "4CH", tmp_path)
+    # T is 1000, so quarters begin at 0, 250, 500, 750; the third holds none, the last one twice 4.
+    t, mse = torch.tensor([0, 249, 250, 999, 750]), torch.tensor([1.0, 2.0, 3.0, 4.0, 4.0])
+    sums, counts = recipe._by_quartile(mse, t)
+    assert (sums.tolist(), counts.tolist()) == ([3.0, 3.0, 0.0, 8.0], [2, 1, 0, 2])
+    recipe.pending = [torch.cat([torch.tensor([5.0, 6.0, 0.0]), sums, counts])]
+    recipe.pending += [torch.cat([torch.tensor([7.0, 8.0, 0.0]), 0 * sums, 0 * counts])]
+    recipe.step = 2
+    recipe.flush()
+    row = dict(zip(training.LOG_COLUMNS, recipe.log[0], strict=True))
+    assert (row["loss"], row["mse"]) == (6.0, 7.0)
+    assert [row["mse_q1"], row["mse_q2"], row["mse_q4"]] == [1.5, 3.0, 4.0]
+    assert math.isnan(row["mse_q3"])
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for which the host would wait for the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(keywords or {}))
+
+
+def test_the_loop_never_waits_for_the_device(new_run, tmp_path):
+    recipe = training.Recipe.begin(
+        new_run(tmp_path, sdm__training__gradient_clip=1.0), "4CH", tmp_path
+    )
+    with Waits() as waits:
+        torch.ones(()).item()
+        recipe.update()
+        recipe.update()
+    assert waits.count == 1
+
+
+def test_previews_show_the_same_maps_and_change_nothing(new_run, tmp_path):
+    plain = new_run(tmp_path / "a")
+    shown = new_run(tmp_path / "b", sdm__training__preview_every=4)
+    before = torch.random.get_rng_state()
+    manifests = [training.train(run, "4CH") for run in (plain, shown)]
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert manifests[0]["outputs_digest"] == manifests[1]["outputs_digest"]
+    film = preview.film(shown, ["4CH"])
+    assert list(film.images) == [0, 4, 6]
+    assert film.names == ("patient0004_4CH_ED",)
+    assert film.label_maps.shape == film.images[0].shape == (1, 16, 16)
+    assert not (film.images[0] == film.images[4]).all()
+    assert preview.film(plain, ["4CH"]).images == {}
+
+
+def test_a_run_goes_on_with_or_without_previews_and_recomputed_activations(new_run, tmp_path):
+    first = new_run(tmp_path)
+    manifest = training.train(first, "4CH")
+    changes = {"preview_every": 2, "checkpoint_activations": True, "checkpoint_every": 5}
+    config = dataclasses.replace(first.profile.sdm.training, **changes)
+    sdm = dataclasses.replace(first.profile.sdm, training=config)
+    other = dataclasses.replace(first, profile=dataclasses.replace(first.profile, sdm=sdm))
+    assert training.train(other, "4CH") == manifest
+
+
+def test_previews_need_a_validation_frame(new_run, tmp_path):
+    run = new_run(tmp_path)
+    frames = pandas.read_csv(run.folder / "prepared/frames.csv")
+    frames[frames.split == "training"].to_csv(run.folder / "prepared/frames.csv", index=False)
+    with pytest.raises(ValueError, match=r"set sdm\.training\.preview_every to 0"):
+        validation_maps(run, "4CH", 4)
+
+
+def test_labels_are_dropped_for_guidance_as_often_as_asked(new_run, tmp_path):
+    stream = FrameStream.open(
+        new_run(tmp_path, sdm__training__label_dropout=0.25), "4CH", device="cpu"
+    )
+    dropped = stream.batch(range(400))[1].sum(dim=(1, 2, 3)) == 0
+    assert 0.25 - 0.065 < dropped.float().mean() < 0.25 + 0.065  # three standard errors

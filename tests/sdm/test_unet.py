@@ -7,7 +7,7 @@ import torch
 
 from echo_lib.config import load_profile
 from echo_lib.data.datasets import one_hot
-from echo_lib.sdm.training import build_network
+from echo_lib.sdm.recipe import build_network
 
 
 def network(**changes):
@@ -61,3 +61,70 @@ def test_dropout_is_refused():
     config = dataclasses.replace(load_profile("smoke").sdm.network, dropout=0.1)
     with pytest.raises(ValueError, match=r"dropout 0\.1"):
         build_network(config, seed=0)
+
+
+def test_a_budget_decides_how_many_modulations_are_kept_and_no_output_changes():
+    model = network()
+    x, t, onehot = inputs()
+    sizes = [2 * 4 * s.channels * (8 // s.factor) ** 2 * len(x) for s in model.spades]
+    expected, kept_before = model(x, t, onehot), set()
+    for budget in (0, min(sizes), sum(sizes) // 2, sum(sizes) - 1, sum(sizes), None):
+        condition = model.encode_labels(onehot, budget_bytes=budget)
+        kept = {i for i, pair in enumerate(condition.modulations) if pair is not None}
+        held = [x for pair in condition.modulations if pair is not None for x in pair]
+        held_bytes = sum(x.numel() * x.element_size() for x in held)
+        assert (
+            held_bytes == sum(sizes[i] for i in kept) <= (sum(sizes) if budget is None else budget)
+        )
+        assert len(kept) >= len(kept_before)
+        torch.testing.assert_close(model(x, t, condition), expected, atol=1e-5, rtol=0)
+        kept_before = kept
+    assert kept == set(range(len(sizes)))
+
+
+def test_modulations_are_kept_in_the_precision_they_are_computed_in():
+    model = network()
+    x, t, onehot = inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        condition = model.encode_labels(onehot)
+        sizes = [spade.modulation_bytes(condition.labels) for spade in model.spades]
+        direct = model(x, t, onehot)
+        torch.testing.assert_close(model(x, t, condition), direct, atol=1e-5, rtol=0)
+    for size, pair in zip(sizes, condition.modulations, strict=True):
+        assert [half.dtype for half in pair] == [torch.bfloat16] * 2
+        assert sum(half.numel() * 2 for half in pair) == size
+
+
+def saved_bytes_and_gradients(model, arguments):
+    held = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: held.append(x.nbytes) or x, lambda x: x
+    ):
+        loss = model(*arguments).square().mean()
+    loss.backward()
+    return sum(held), [parameter.grad.clone() for parameter in model.parameters()]
+
+
+def test_recomputed_activations_give_the_same_gradients_from_less_memory():
+    plain, recomputing = (network().requires_grad_(True).train() for _ in range(2))
+    recomputing.checkpoint_activations = True
+    held, gradients = saved_bytes_and_gradients(plain, inputs())
+    less, same = saved_bytes_and_gradients(recomputing, inputs())
+    assert less < held / 2
+    assert all(torch.equal(a, b) for a, b in zip(gradients, same, strict=True))
+
+
+def test_channels_last_reaches_every_convolution_behind_the_stem():
+    model, copied = network().to(memory_format=torch.channels_last), []
+    x, t, onehot = inputs()
+    condition = model.encode_labels(onehot)
+
+    def note(module, arguments, output):
+        if not arguments[0].is_contiguous(memory_format=torch.channels_last):
+            copied.append(module)
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(note)
+    model(x, t, condition)
+    assert copied in ([], [model.input_blocks[0][0]])

@@ -54,11 +54,40 @@ def write_frames(folder):
     return [*files, folder / "frames.csv"]
 
 
+def write_pairs(folder):
+    """Two pairs of every frame, as a stage of generated images has them; the files written."""
+    generator, lines, files = np.random.default_rng(1), [], []
+    frames = pandas.read_csv(folder.parent / "prepared" / "frames.csv")
+    for frame in frames.to_dict("records"):
+        for k in range(2):
+            line, name = frame | {"name": f"{frame['name']}_{k}"}, f"{frame['name']}_{k}.png"
+            arrays = dict(zip(("image", "label_map"), draw_frame(generator), strict=True))
+            for kind, array in arrays.items():
+                line[kind] = f"{folder.name}/{kind}s/{name}"
+                files.append(folder.parent / line[kind])
+                files[-1].parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(files[-1])
+            lines.append(line)
+    pandas.DataFrame(lines).to_csv(folder / "pairs.csv", index=False)
+    return [*files, folder / "pairs.csv"]
+
+
+def generate_pairs(run, name):
+    """Finish the stage ``name``, "synthetic" or "translated", with 16 training pairs."""
+    stage = Stage.open(run, name, config={})
+    stage.finish(write_pairs(stage.folder))
+
+
 def make_run(root, **overrides):
     run = Run(load_profile("paper", OVERRIDES | overrides), 0, None, root)
     stage = Stage.open(run, "prepared", config={"data": run.profile.data})
     stage.finish(write_frames(stage.folder))
     return run
+
+
+@pytest.fixture
+def generate():
+    return generate_pairs
 
 
 @pytest.fixture

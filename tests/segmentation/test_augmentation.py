@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from echo_lib.config import load_profile
-from echo_lib.segmentation.augmentation import COLUMNS, apply, draw, draw_batch
+from echo_lib.segmentation.augmentation import COLUMNS, apply, draw, draw_batch, source_pixels
 
 IDENTITY = {
     "gamma": 1.0,
@@ -24,7 +26,11 @@ def config():
 def pair():
     """Two images, and label maps that are a function of the image's grey value."""
     label_maps = torch.randint(0, 4, (2, 16, 24), generator=torch.Generator().manual_seed(0)).byte()
-    return label_maps[:, None].float() / 4, label_maps
+    return label_maps[:, None] * 60, label_maps
+
+
+def unit(images):
+    return images.float() / 255
 
 
 def transformed(pair, **changed):
@@ -34,14 +40,14 @@ def transformed(pair, **changed):
 
 def test_identity_changes_nothing(pair):
     images, label_maps = transformed(pair)
-    assert torch.equal(images, pair[0])
+    assert torch.equal(images, unit(pair[0]))
     assert torch.equal(label_maps, pair[1])
     assert label_maps.dtype == torch.uint8
 
 
 def test_flip_is_horizontal(pair):
     images, label_maps = transformed(pair, flip=1.0)
-    assert torch.equal(images, pair[0].flip(-1))
+    assert torch.equal(images, unit(pair[0]).flip(-1))
     assert torch.equal(label_maps, pair[1].flip(-1))
 
 
@@ -61,40 +67,71 @@ def test_quarter_turn_of_a_square(pair):
 def test_rotation_keeps_shapes_on_an_image_that_is_not_square():
     label_maps = torch.zeros(1, 40, 80, dtype=torch.uint8)
     label_maps[:, 15:25, 35:45] = 1
-    _, turned = transformed((label_maps[:, None].float(), label_maps), degrees=90.0)
+    _, turned = transformed((label_maps[:, None], label_maps), degrees=90.0)
     assert torch.equal(turned, label_maps)
 
 
 def test_scale_enlarges(pair):
     label_maps = torch.zeros(1, 32, 32, dtype=torch.uint8)
     label_maps[:, 12:20, 12:20] = 1
-    _, larger = transformed((label_maps[:, None].float(), label_maps), scale=2.0)
+    _, larger = transformed((label_maps[:, None], label_maps), scale=2.0)
     assert larger.sum() == 16 * 16
 
 
 def test_gamma_is_the_exponent_of_the_image_alone(pair):
     images, label_maps = transformed(pair, gamma=3.0)
-    torch.testing.assert_close(images, pair[0] ** 3)
+    torch.testing.assert_close(images, unit(pair[0]) ** 3)
     assert torch.equal(label_maps, pair[1])
 
 
 def test_image_and_label_map_move_together(pair, config):
-    parameters = draw_batch(config, ("a", "b"), key=(0,))
+    parameters = draw_batch(config, [("a",), ("b",)], key=(0,))
     parameters[:, 0] = 1.0
     images, label_maps = apply(*pair, parameters)
-    assert torch.equal((images[:, 0] * 4).byte(), label_maps)
+    assert torch.equal((images[:, 0] * 255 / 60).round().byte(), label_maps)
     assert not torch.equal(label_maps, pair[1])
 
 
 def test_a_pair_is_transformed_alike_in_any_batch(pair, config):
-    together = apply(*pair, draw_batch(config, ("a", "b"), key=(0, "row", 7)))
-    alone = apply(pair[0][1:], pair[1][1:], draw_batch(config, ("b",), key=(0, "row", 7)))
+    together = apply(*pair, draw_batch(config, [(7, "a"), (7, "b")], key=(0, "row")))
+    alone = apply(pair[0][1:], pair[1][1:], draw_batch(config, [(7, "b")], key=(0, "row")))
     assert torch.equal(together[0][1:], alone[0])
     assert torch.equal(together[1][1:], alone[1])
 
 
-def test_epochs_draw_anew(config):
-    first, again, second = (draw_batch(config, ("a",), key=(0, epoch)) for epoch in (1, 1, 2))
+def test_nearest_pixel_is_that_of_grid_sample(config):
+    # Independent of ours: the same transform in torch's own convention of a sampling grid.
+    label_maps = torch.randint(0, 4, (6, 40, 64), generator=torch.Generator().manual_seed(0)).byte()
+    parameters = draw_batch(config, [(name,) for name in "abcdef"], key=(0,))
+    _, ours = apply(label_maps[:, None], label_maps, parameters)
+    theta = torch.stack([affine(line, height=40, width=64) for line in parameters.tolist()])
+    grid = torch.nn.functional.affine_grid(theta, (6, 1, 40, 64), align_corners=False)
+    theirs = torch.nn.functional.grid_sample(
+        label_maps[:, None].float(), grid, mode="nearest", align_corners=False
+    )
+    assert (ours == theirs[:, 0].byte()).float().mean() > 0.9995  # but where a pixel is a tie
+
+
+def affine(drawn, *, height, width):
+    """Output to input, both in [-1, 1]: shift back, turn back, zoom back, mirror."""
+    _, flip, degrees, shift_x, shift_y, scale = drawn
+    cosine, sine = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
+    turn = torch.tensor([[cosine, sine * height / width], [-sine * width / height, cosine]])
+    shift = turn @ torch.tensor([[2 * shift_x], [2 * shift_y]])
+    mirror = torch.tensor([[1 - 2 * flip], [1.0]])
+    return torch.cat([turn, -shift], dim=1) * mirror
+
+
+def test_beyond_the_border_lies_the_black_pixel_of_the_border():
+    # 2 x 2 pixels with a border are 4 x 4; shifted right by a whole width, all is border.
+    parameters = torch.tensor([[1.0, 0, 0, 1.0, 0, 1.0]])
+    assert source_pixels(parameters, (2, 2)).tolist() == [[[4, 4], [8, 8]]]
+    parameters[0, 3] = 0
+    assert source_pixels(parameters, (2, 2)).tolist() == [[[5, 6], [9, 10]]]
+
+
+def test_passes_draw_anew(config):
+    first, again, second = (draw_batch(config, [(number, "a")], key=(0,)) for number in (1, 1, 2))
     assert torch.equal(first, again)
     assert (first != second).sum() >= 5
 

@@ -39,7 +39,8 @@ def test_case_dice_agrees_with_the_evaluation():
     predicted[1, target[1] == 3], target[1, target[1] == 3] = 0, 0
     predicted[1][predicted[1] == 3] = 0  # case 1: no atrium in either
     index = pandas.DataFrame({"name": list("abc"), "patient": "p", "view": "2CH", "phase": "ED"})
-    expected = dice(predicted.numpy(), target.numpy(), index, row="real_all")["dice"]
-    scores = case_dice(predicted, target)
-    assert scores[1, 2] == 1.0
-    assert scores.flatten().tolist() == pytest.approx(expected.tolist())
+    for absent, score in (("one", 1.0), ("zero", 0.0)):
+        expected = dice(predicted.numpy(), target.numpy(), index, row="real_all", absent=absent)
+        scores = case_dice(predicted, target, absent=absent)
+        assert scores[1, 2] == score
+        assert scores.flatten().tolist() == pytest.approx(expected["dice"].tolist())

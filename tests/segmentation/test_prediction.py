@@ -29,6 +29,16 @@ def test_label_maps_are_the_largest_logits_of_normalised_images(network, images)
     np.testing.assert_array_equal(label_maps, logits.argmax(1).numpy())
 
 
+def test_as_released_leaves_the_normalisation_out(network, images, tmp_path):
+    with torch.no_grad():
+        plain = network.model(images.float() / 255).argmax(1).numpy()
+    path = tmp_path / "weights.safetensors"
+    metadata = {"layers": 4, "mean": 0.25, "std": 0.2, "variant": "as_released"}
+    save_weights(path, network.model.state_dict(), metadata=metadata)
+    np.testing.assert_array_equal(predict(path, images, batch_size=5), plain)
+    assert (plain != predict(network, images)).any()
+
+
 def test_batch_size_does_not_matter(network, images):
     np.testing.assert_array_equal(predict(network, images, batch_size=2), predict(network, images))
     assert predict(network, images[:0]).shape == (0, 32, 32)
@@ -43,14 +53,15 @@ def test_images_of_another_type_are_refused(network, images):
 
 def test_network_comes_back_from_its_file(network, images, tmp_path):
     path = tmp_path / "weights.safetensors"
-    save_weights(path, network.model.state_dict(), metadata={"layers": 4, "mean": 0.25, "std": 0.2})
+    metadata = {"layers": 4, "mean": 0.25, "std": 0.2, "variant": "as_written"}
+    save_weights(path, network.model.state_dict(), metadata=metadata)
     np.testing.assert_array_equal(predict(load_network(path), images), predict(network, images))
     np.testing.assert_array_equal(predict(path, images), predict(network, images))
 
 
 def test_weights_without_normalisation_are_refused(network, tmp_path):
     save_weights(tmp_path / "w.safetensors", network.model.state_dict(), metadata={"layers": 4})
-    with pytest.raises(ValueError, match="header lacks mean, std"):
+    with pytest.raises(ValueError, match="header lacks mean, std, variant"):
         load_network(tmp_path / "w.safetensors")
 
 

@@ -1,0 +1,1 @@
+"""The baseline: a CycleGAN from pseudo-images of heart meshes to echo images."""
