@@ -19,12 +19,13 @@ from PIL import Image
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from benchmarks import measure
+from benchmarks.plain_loop import NORMALISATION, PlainLoop
+from echo_lib.allocation import keep_freed_memory
 from echo_lib.config import load_profile
 from echo_lib.distributed import device as default_device
-from echo_lib.segmentation.augmentation import apply, draw, draw_batch
-from echo_lib.segmentation.frames import Frames
+from echo_lib.segmentation.augmentation import draw_batch
+from echo_lib.segmentation.frames import Frames, transformed_batches
 from echo_lib.segmentation.losses import LOSSES
-from echo_lib.segmentation.prediction import normalise
 from echo_lib.segmentation.training import Training, train_epoch
 from echo_lib.segmentation.unet import build_unet
 
@@ -43,56 +44,7 @@ TARGETS = (
     ("training step", "cpu", 1.5),
     ("training step", "cuda", 10.0),
 )
-NORMALISATION = (0.25, 0.2)  # no time depends on it
 SEEDS = 4  # trained at once with batched parameters
-
-
-class PlainPairs(torch.utils.data.Dataset):
-    """Pairs in a folder, opened and transformed one at a time."""
-
-    def __init__(self, folder, names, config):
-        self.folder, self.names, self.config = folder, names, config
-        self.generator = np.random.default_rng(0)
-
-    def __len__(self):
-        return len(self.names)
-
-    def __getitem__(self, number):
-        image = Image.open(self.folder / "images" / self.names[number])
-        label_map = Image.open(self.folder / "label_maps" / self.names[number])
-        image, label_map = plain_transform(image, label_map, draw(self.config, self.generator))
-        grey = torch.from_numpy(normalise(image, *NORMALISATION).astype(np.float32))
-        return grey[None], torch.from_numpy(label_map.astype(np.int64))
-
-
-def plain_transform(image, label_map, drawn):
-    """The training's transforms by PIL and NumPy, of one pair.
-
-    Args:
-        image, label_map: PIL images.
-        drawn: from ``segmentation.augmentation.draw``.
-
-    Returns:
-        (H, W) float32 in [0, 1], and (H, W) uint8.
-    """
-    gamma, flip, degrees, shift_x, shift_y, scale = drawn
-    if flip:
-        image, label_map = (
-            pil.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for pil in (image, label_map)
-        )
-    width, height = image.size
-    cosine, sine = np.cos(np.deg2rad(degrees)) / scale, np.sin(np.deg2rad(degrees)) / scale
-    x, y = width / 2 + shift_x * width, height / 2 + shift_y * height  # where the centre goes
-    # PIL takes the way from output to input: a x + b y + c, d x + e y + f.
-    matrix = (
-        cosine, sine, width / 2 - cosine * x - sine * y,
-        -sine, cosine, height / 2 + sine * x - cosine * y,
-    )  # fmt: skip
-    image, label_map = (
-        pil.transform(pil.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST)
-        for pil in (image, label_map)
-    )
-    return (np.asarray(image, np.float32) / 255) ** np.float32(gamma), np.asarray(label_map)
 
 
 def write_pairs(folder, frames):
@@ -119,67 +71,36 @@ def draw_frames(n, size, device):
 
 
 class Bench:
-    """The calls that are timed; each sees all frames once."""
+    """The library's calls that are timed; each sees all frames once."""
 
-    def __init__(self, profile, folder, *, images, device, workers):
-        self.config, self.device, self.workers = profile.segmentation, device, workers
+    def __init__(self, profile, *, images, device):
+        self.config, self.device = profile.segmentation, device
         self.frames = draw_frames(images, profile.data.image_size_px, device)
-        write_pairs(folder, self.frames)
-        self.plain = PlainPairs(folder, self.frames.names, self.config)
         self.loss = LOSSES[self.config.loss]
-
-    def loader(self, workers):
-        """A loader that keeps its workers, so that their start is not timed."""
-        return torch.utils.data.DataLoader(
-            self.plain, self.config.batch_size, shuffle=True, num_workers=workers,
-            persistent_workers=workers > 0,
-        )  # fmt: skip
 
     def network(self, *, seed=0):
         generator = torch.Generator().manual_seed(seed)
         return build_unet(self.config, generator=generator).to(self.device)
 
-    def plain_data(self, workers):
-        loader = self.loader(workers)
-
-        def call():
-            for images, label_maps in loader:
-                images.to(self.device), label_maps.to(self.device)
-
-        return call
+    def batches(self):
+        """Frames on the device, transforms drawn by name and applied by the batch."""
+        names = self.frames.names
+        drawn = draw_batch(self.config, [(name,) for name in names], key=(0,)).to(self.device)
+        places = torch.arange(len(names), device=self.device)
+        size = self.config.batch_size
+        yield from transformed_batches(
+            self.frames, places, drawn, size, normalisation=NORMALISATION
+        )
 
     def data(self):
-        """The library's: frames on the device, transforms by the batch."""
-        size = self.config.batch_size
-        drawn = draw_batch(self.config, [(name,) for name in self.frames.names], key=(0,))
-        for batch, part in zip(
-            torch.arange(len(drawn), device=self.device).split(size),
-            drawn.to(self.device).split(size),
-            strict=True,
-        ):
-            images, label_maps = apply(
-                self.frames.images[batch], self.frames.label_maps[batch], part
-            )
-            normalise(images, *NORMALISATION), label_maps.long()
+        for _, target in self.batches():
+            target.long()
 
-    def plain_training(self):
-        loader, model = self.loader(self.workers), self.network()
-        optimiser = torch.optim.Adam(model.parameters(), 1e-3)
-
-        def call():
-            total = 0.0
-            for images, label_maps in loader:
-                loss = self.loss(model(images.to(self.device)), label_maps.to(self.device))
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                total += loss.item()
-
-        return call
-
-    def training(self, *, memory_format=torch.contiguous_format, precision=torch.float32):
+    def training(self, *, channels_last=False, precision=torch.float32):
         """The library's epoch; with other choices, those that were tried and left out."""
-        model = self.network().to(memory_format=memory_format)
+        model = self.network()
+        if channels_last:
+            model = model.to(memory_format=torch.channels_last)
         optimiser = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
         state = Training(model, optimiser, best={}, best_dice=-1.0, log=[])
 
@@ -199,21 +120,13 @@ class Bench:
         def loss_of(parameters, images, target):
             return self.loss(functional_call(shape, parameters, (images,)), target)
 
-        step, size = vmap(grad_and_value(loss_of)), self.config.batch_size
+        step = vmap(grad_and_value(loss_of))
 
         def call():
-            drawn = draw_batch(self.config, [(name,) for name in self.frames.names], key=(0,))
-            for part in torch.arange(len(drawn)).split(size):
-                images, label_maps = apply(
-                    self.frames.images[part],
-                    self.frames.label_maps[part],
-                    drawn[part].to(self.device),
-                )
-                images, label_maps = (
-                    value.expand(SEEDS, *value.shape)
-                    for value in (normalise(images, *NORMALISATION), label_maps.long())
-                )
-                gradients, _ = step({k: p.detach() for k, p in stacked.items()}, images, label_maps)
+            for batch in self.batches():
+                images, target = (value.expand(SEEDS, *value.shape) for value in batch)
+                values = {name: p.detach() for name, p in stacked.items()}
+                gradients, _ = step(values, images, target.long())
                 for name, parameter in stacked.items():
                     parameter.grad = gradients[name]
                 optimiser.step()
@@ -221,33 +134,40 @@ class Bench:
         return call
 
 
-def calls_of(bench):
+def calls_of(bench, plain, workers):
     """(what, how) to (call, images that it sees)."""
-    n, workers = len(bench.frames.names), bench.workers
+    n = len(bench.frames.names)
     calls = {
-        ("data path", "plain, no worker"): (bench.plain_data(0), n),
-        ("data path", f"plain, {workers} workers"): (bench.plain_data(workers), n),
-        ("data path", "library"): (bench.data, n),
-        ("training step", f"plain, {workers} workers"): (bench.plain_training(), n),
-        ("training step", "library"): (bench.training(), n),
+        ("data path", "plain, no worker"): lambda: plain("data, no worker"),
+        ("data path", f"plain, {workers} workers"): lambda: plain("data"),
+        ("data path", "library"): bench.data,
+        ("training step", f"plain, {workers} workers"): lambda: plain("training"),
+        ("training step", "library"): bench.training(),
+        ("tried: training step", "channels last"): bench.training(channels_last=True),
+        ("tried: training step", "bfloat16"): bench.training(precision=torch.bfloat16),
     }
-    tried = {
-        "channels last": bench.training(memory_format=torch.channels_last),
-        "bfloat16": bench.training(precision=torch.bfloat16),
-    }
-    calls |= {("tried: training step", how): (call, n) for how, call in tried.items()}
     batched = f"{SEEDS} seeds, batched parameters"
-    return calls | {("tried: training step", batched): (bench.batched_training(), SEEDS * n)}
+    return {key: (call, n) for key, call in calls.items()} | {
+        ("tried: training step", batched): (bench.batched_training(), SEEDS * n)
+    }
 
 
 def run(profile, *, device, images, rounds, workers):
     """The benchmark's record."""
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(profile, Path(folder), images=images, device=device, workers=workers)
-        calls = calls_of(bench)
+        bench = Bench(profile, images=images, device=device)
+        write_pairs(Path(folder), bench.frames)
+        plain = PlainLoop(
+            bench.config, Path(folder), bench.frames.names, device=device, workers=workers
+        )
+        keep_freed_memory()  # as the library's command line does
+        calls = calls_of(bench, plain, workers)
         timed = {key: call for key, (call, _) in calls.items()}
         timed["matmul"], operations = measure.matrix_product(device, torch.float32, size=2048)
-        seconds = measure.fastest(timed, device=device, rounds=rounds)
+        try:
+            seconds = measure.fastest(timed, device=device, rounds=rounds)
+        finally:
+            plain.close()
     rows = rows_of(calls, seconds, workers)
     facts = {
         "profile": profile.name, "size_px": profile.data.image_size_px,

@@ -64,8 +64,13 @@ def _fractions(percent):
         f"real_{percent:02d}", f"Real, {percent} % of patients", ("real",), None, None, {}, fraction
     )
     yield Row(
-        f"sdm_and_real_{percent:02d}", f"SDM + real, {percent} % of patients",
-        ("synthetic", "real"), None, None, {}, fraction,
+        f"sdm_and_real_{percent:02d}",
+        f"SDM + real, {percent} % of patients",
+        ("synthetic", "real"),
+        None,
+        None,
+        {},
+        fraction,
     )
 
 

@@ -22,15 +22,25 @@ READERS = {
 }  # fmt: skip
 EXTRA = {"studio": {"sdm/sampling.py", "sdm/samplers.py", "data/augment.py"}}
 # Networks and the mathematics of diffusion: torch, and the config that describes them.
-PURE = {"sdm/blocks.py", "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "segmentation/unet.py",
-        "cyclegan/networks.py"}  # fmt: skip
+PURE = {
+    "sdm/blocks.py", "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "segmentation/unet.py",
+    "cyclegan/networks.py",
+}  # fmt: skip
 # How a stage is called, logged and recorded; no result depends on it.
-PLUMBING = {"cli.py", "config.py", "provenance.py", "progress.py", "distributed.py"}
+PLUMBING = {
+    "allocation.py",
+    "cli.py",
+    "config.py",
+    "provenance.py",
+    "progress.py",
+    "distributed.py",
+}
 ENTRY = {
     "cohort": "data/phantom.py", "prepared": "data/prepare.py", "sdm": "sdm/training.py",
     "synthetic": "sdm/sampling.py", "segmentation": "segmentation/training.py",
     "pseudo": "data/pseudo.py", "cyclegan": "cyclegan/training.py",
-    "translated": "cyclegan/translation.py", "comparison": "sdm/comparison.py", "fidelity": "evaluation/fidelity.py",
+    "translated": "cyclegan/translation.py", "comparison": "sdm/comparison.py",
+    "fidelity": "evaluation/fidelity.py",
 }  # fmt: skip
 
 

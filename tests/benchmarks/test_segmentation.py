@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from benchmarks import segmentation
+from benchmarks.plain_loop import plain_transform
 from echo_lib.config import load_profile
 from echo_lib.segmentation.augmentation import apply, draw
 
@@ -21,7 +22,7 @@ def test_the_plain_loop_transforms_as_the_library_does(profile):
     images, label_maps = apply(frames.images, frames.label_maps, torch.tensor(drawn))
     for number, one in enumerate(drawn):
         pair = frames.images[number, 0].numpy(), frames.label_maps[number].numpy()
-        grey, label_map = segmentation.plain_transform(*map(Image.fromarray, pair), one)
+        grey, label_map = plain_transform(*map(Image.fromarray, pair), one)
         same = np.isclose(grey, images[number, 0].numpy(), atol=1e-5)
         same &= label_map == label_maps[number].numpy()
         assert same.mean() > 0.998  # but where a pixel lies between two
