@@ -22,10 +22,10 @@ _LABELS = [name.lower().replace(" ", "_") for name in SDM_NAMES]
 GREYS = [f"grey_{kind}_{label}" for label in _LABELS for kind in ("mean", "std")]
 MEASURES = ["mean_dice", *GREYS, "energy_outside"]
 PANELS = {
-    "mean_dice": "Dice with the map",
-    "frechet": "Fréchet distance to real frames",
-    "grey_std_myocardium": "std of grey values, myocardium",
-    "energy_outside": "share of energy outside the sector",
+    "mean_dice": "Dice with the label map",
+    "frechet": "Fréchet distance to real",
+    "grey_std_myocardium": "std of grey, myocardium",
+    "energy_outside": "energy outside the sector",
 }
 HEIGHT_MM = 58.0
 

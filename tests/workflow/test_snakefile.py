@@ -61,6 +61,7 @@ from echo_lib.stub import work
 parser = argparse.ArgumentParser()
 add_run_arguments(parser)
 parser.add_argument("--view")
+parser.add_argument("--shard")
 parser.add_argument("--row")
 parser.add_argument("--table-seed")
 args = parser.parse_args()
@@ -73,8 +74,13 @@ COMMANDS = {
         "if args.view is None:\n"
         '    work(run_from(args), "synthetic", ["sdm.sampling"], ["sdm/2CH", "sdm/4CH"])'
     ),
+    "sdm/comparison": 'work(run_from(args), "comparison", ["sdm.comparison"], ["sdm/4CH"])',
+    "data/pseudo": 'work(run_from(args), "pseudo", ["cyclegan.meshes"], ["prepared"])',
+    "cyclegan/training": 'work(run_from(args), "cyclegan", ["cyclegan"], ["pseudo"])',
+    "cyclegan/translation": 'work(run_from(args), "translated", ["cyclegan"], ["cyclegan"])',
     "segmentation/training": (
-        'source = "prepared" if args.row == "real_all" else "synthetic"\n'
+        "from echo_lib.rows import INPUT_STAGES, find_row\n"
+        "source = INPUT_STAGES[find_row(args.row).sources[0]]\n"
         'name = f"segmentation/{args.row}-{args.table_seed}"\n'
         'work(run_from(args), name, ["segmentation"], [source])'
     ),
@@ -84,23 +90,25 @@ NOTEBOOKS = {
     "01_data_preparation": '"fig2", "prepared", ["augmentation"]',
     "02_sdm_training": '"fig1"',
     "03_sampling": '"fig3"',
+    "04_extreme_augmentation_gallery": '"fig4"',
+    "05_cyclegan_comparison": '"fig5", "fidelity", ["segmentation"], ["synthetic", "translated"]',
     "06_dice_tables": '"dice_table", "evaluation", ["data"], ["segmentation/real_all-0"]',
+    "07_label_map_studio": '"studio"',
 }
 
 
-AFTER_SDM = {
-    "sampling_of_view",
-    "sampling",
-    "sampling_report",
-    "segmentation",
-    "dice_tables",
-    "all",
-}
+# Rules behind a stage.
+AFTER_JUDGE = {"sampling_report", "gallery", "cyclegan_comparison", "dice_tables", "all"}
+AFTER_SAMPLING = {
+    "sampling_of_shard", "sampling", "sampler_comparison", "sampling_report", "cyclegan_comparison",
+    "segmentation", "dice_tables", "all",
+}  # fmt: skip
 
 
 def write_notebook(path, arguments):
     parameters = nbformat.v4.new_code_cell(
-        'profile = ""\nseed = 0\ndata_root = ""\nrun_root = ""', metadata={"tags": ["parameters"]}
+        'profile = ""\nseed = 0\ndata_root = ""\nrun_root = ""\nechonet_root = ""',
+        metadata={"tags": ["parameters"]},
     )
     call = nbformat.v4.new_code_cell(
         f"from echo_lib.stub import notebook\nnotebook(profile, seed, run_root, {arguments})"
@@ -113,12 +121,13 @@ class Workflow:
 
     def __init__(self, root):
         self.root, self.runs = root, root / "runs"
-        for folder in ("echo_lib/sdm", "echo_lib/segmentation", "notebooks", "config", "runs"):
+        rooms = [f"echo_lib/{room}" for room in ("sdm", "segmentation", "data", "cyclegan")]
+        for folder in (*rooms, "notebooks", "config", "runs"):
             (root / folder).mkdir(parents=True)
         for name in LEAVES:
             shutil.copy(REPOSITORY / "echo_lib" / f"{name}.py", root / "echo_lib")
         shutil.copytree(REPOSITORY / "workflow", root / "workflow")
-        shutil.copy(REPOSITORY / "config" / "paper.yaml", root / "config" / "tiny.yaml")
+        shutil.copy(REPOSITORY / "config" / "smoke.yaml", root / "config" / "tiny.yaml")
         (root / "echo_lib" / "stub.py").write_text(STUB)
         for name, call in COMMANDS.items():
             (root / "echo_lib" / f"{name}.py").write_text(COMMAND + call + "\n")
@@ -165,7 +174,7 @@ def test_killed_run_goes_on_where_it_was(workflow):
     assert "synthetic resumed" in workflow.second
     assert not {"prepared", "sdm/2CH", "sdm/4CH"} & set(workflow.second)
     assert workflow.second[-1] == "evaluation"
-    assert len(workflow.first) + len(workflow.second) == 4 + 6 + 1
+    assert len(workflow.first) + len(workflow.second) == 9 + 7 + 1
 
 
 def test_everything_is_where_the_contract_of_the_run_folder_says(workflow):
@@ -175,7 +184,7 @@ def test_everything_is_where_the_contract_of_the_run_folder_says(workflow):
     assert sorted(p.stem for p in (folder / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
     assert sorted(p.stem for p in (folder / "notebooks").glob("*.html")) == sorted(NOTEBOOKS)
     figures = sorted(path.name for path in (folder / "figures").iterdir())
-    assert figures == ["dice_table.png", "fig1.png", "fig2.png", "fig3.png"]
+    assert figures == ["dice_table.png", *(f"fig{n}.png" for n in range(1, 6)), "studio.png"]
 
 
 def test_finished_run_has_nothing_to_do_whatever_the_dates(workflow):
@@ -192,14 +201,19 @@ def test_comments_redo_nothing_and_code_redoes_its_stage_and_later(workflow):
     path.write_text("# a comment\n" + before)
     assert workflow.planned() == set()
     path.write_text(before + "print(1)\n")
-    assert workflow.planned() == AFTER_SDM
+    assert workflow.planned() == AFTER_SAMPLING
     path.write_text(before)
 
 
 def test_overrides_redo_the_stages_that_read_them(workflow):
     redone = workflow.planned(set_="sdm.training.steps=7")
-    assert redone == {"sdm_training_of_view", "sdm_training", *AFTER_SDM}
-    assert workflow.planned(set_="segmentation.epochs=7") == {"segmentation", "dice_tables", "all"}
+    assert redone == {"sdm_training_of_view", "sdm_training", "gallery", *AFTER_SAMPLING}
+    assert workflow.planned(set_="segmentation.epochs=7") == {"segmentation", *AFTER_JUDGE}
+    redone = workflow.planned(set_="cyclegan.epochs=7")
+    assert redone == {
+        "cyclegan_training", "translation", "cyclegan_comparison", "segmentation", "dice_tables",
+        "all",
+    }  # fmt: skip
 
 
 def test_edited_notebook_is_run_again_and_finished_stages_return_at_once(workflow):
@@ -219,6 +233,15 @@ def test_edited_notebook_is_run_again_and_finished_stages_return_at_once(workflo
 def test_removed_manifest_is_made_again(workflow):
     (workflow.runs / "tiny" / "evaluation" / "manifest.json").unlink()
     assert workflow.planned() == {"all", "dice_tables"}
+
+
+def test_shards_are_jobs_of_their_own_and_an_archive_takes_the_place_of_sampling(workflow):
+    sharded = workflow("--dry-run", "--forceall", "--quiet", "host", extra=["shards=3"])
+    assert len(re.findall(r"^rule sampling_of_shard:", sharded.stdout + sharded.stderr, re.M)) == 6
+    done = workflow("--dry-run", "--forceall", "--quiet", "host", extra=["archive=images"])
+    planned = set(re.findall(r"^rule (\w+):", done.stdout + done.stderr, re.MULTILINE))
+    assert "sampling" in planned
+    assert not {"sampling_of_shard", "sdm_training_of_view"} & planned
 
 
 def test_unknown_key_of_the_config_is_refused(workflow):
