@@ -8,6 +8,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from echo_lib.sdm.denoiser import Denoiser, sample, write_png
@@ -31,6 +32,17 @@ class Film(NamedTuple):
     names: tuple
     label_maps: np.ndarray
     images: dict
+
+    def as_pairs(self):
+        """All pictures one after another.
+
+        Returns:
+            A data frame (name, step), their images and their label maps, both (M, H, W) uint8.
+        """
+        lines = [(name, step) for step in self.images for name in self.names]
+        images = np.concatenate(list(self.images.values()))
+        label_maps = np.concatenate([self.label_maps] * len(self.images))
+        return pd.DataFrame(lines, columns=["name", "step"]), images, label_maps
 
 
 def write(recipe, folder):

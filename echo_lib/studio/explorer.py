@@ -24,20 +24,25 @@ class Explorer(ipywidgets.VBox):
 
     Args:
         folder: what the paths of ``index`` are relative to; ``Run.folder``.
-        index: data frame with columns name, image and label_map (paths), and those below.
+        index: data frame with columns name, image and label_map (paths, unless arrays are given),
+            and those below.
         filters: columns that get a drop-down.
         score: column of numbers that orders and cuts off; None for none.
-        label_maps: (N, H, W) SDM ids shown in the place of those of ``index``, one a line.
+        images, label_maps: (N, H, W) uint8 and SDM ids, one a line of ``index``, in the place of
+            the files it names.
     """
 
-    def __init__(self, folder, index, *, filters=("view", "phase"), score=None, label_maps=None):
+    def __init__(
+        self, folder, index, *, filters=("view", "phase"), score=None, images=None, label_maps=None
+    ):
         if len(index) == 0:
             raise ValueError("empty index: nothing to explore; check what was selected")
-        missing = {"name", "image", "label_map", *filters} - set(index)
+        files = [k for k, a in (("image", images), ("label_map", label_maps)) if a is None]
+        missing = {"name", *files, *filters} - set(index)
         if missing:
             raise ValueError(f"index without {sorted(missing)}; found {', '.join(index)}")
         self._folder, self._index = Path(folder), index.reset_index(drop=True)
-        self._score, self._maps = score, label_maps
+        self._score, self._arrays = score, {"image": images, "label_map": label_maps}
         self.filters = {name: _dropdown(name, self._index[name]) for name in filters}
         self.order = ipywidgets.Dropdown(options=ORDERS, description="order")
         low, high = (index[score].min(), index[score].max()) if score else (0.0, 1.0)
@@ -96,11 +101,9 @@ class Explorer(ipywidgets.VBox):
         self.picture.value = file.getvalue()
 
     def _tile(self, number, line):
-        image = _read(self._folder / line["image"])
-        label_map = (
-            _read(self._folder / line["label_map"])
-            if self._maps is None
-            else np.asarray(self._maps[number])
+        image, label_map = (
+            _read(self._folder / line[kind]) if array is None else np.asarray(array[number])
+            for kind, array in self._arrays.items()
         )
         picture = compose(image, label_map, self.show.value)
         return Image.fromarray(picture).resize((_SIDE - 2, _SIDE - 2), Image.Resampling.BILINEAR)
