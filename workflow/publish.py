@@ -9,11 +9,14 @@ a file of ``results/``; a test compares the two.
 
 import argparse
 import calendar
+import csv
+import io
 import json
 import os
 import re
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 
 from echo_lib.config import load_profile
@@ -78,18 +81,15 @@ def publish(folder, target, *, note=""):
 
 
 def readme_block(name, results):
-    """The text of a README block: ``table:PROFILE``, ``times:PROFILE`` or ``commands``."""
+    """The text of a README block: ``KIND:PROFILE`` of BLOCKS, or ``commands``."""
     kind, _, profile = name.partition(":")
-    if kind not in ("table", "times", "commands"):
-        raise ValueError(
-            f"README block {name!r}: expected table:PROFILE, times:PROFILE or commands"
-        )
-    files = {"table": f"{profile}/table.md", "times": f"{profile}/run.json"}
-    path = results / files.get(kind, "commands.json")
+    if kind not in BLOCKS:
+        raise ValueError(f"README block {name!r}: expected one of {', '.join(BLOCKS)}")
+    file, render = BLOCKS[kind]
+    path = results / profile / file
     if not path.is_file():
         return "Not measured yet.\n"
-    text = path.read_text(encoding="utf-8")
-    return {"table": _table, "times": _times, "commands": _commands}[kind](text)
+    return render(path.read_text(encoding="utf-8"))
 
 
 def _table(text):
@@ -123,6 +123,52 @@ def _commands(text):
         lines.append(f"* {name}: {seconds / 60:.1f} minutes.")
     lines.append(f"* `make test` ended with `{record['make test']['last_line']}`.")
     return "\n".join(lines) + "\n"
+
+
+def _fidelity(text):
+    lines = list(csv.DictReader(io.StringIO(text)))
+    generators = list(dict.fromkeys(line["generator"] for line in lines))
+    n = {line["generator"]: line["n_images"] for line in lines}
+    titles = [f"{GENERATORS[g]} ({n[g]} images)" for g in generators]
+    rows = ["| mean (95 % interval over patients) | " + " | ".join(titles) + " |"]
+    rows += ["| --- |" + " --- |" * len(generators)]
+    for measure, (words, factor) in MEASURES.items():
+        found = {line["generator"]: line for line in lines if line["measure"] == measure}
+        unit = next(iter(found.values()))["unit"]
+        cells = [_interval(found[g], factor) if g in found else "–" for g in generators]
+        rows.append(f"| {words.format(unit=unit)} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _interval(line, factor):
+    mean, low, high = (factor * float(line[key]) for key in ("mean", "low", "high"))
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _verdicts(text):
+    lines = [line for line in csv.DictReader(io.StringIO(text)) if line["tested_on"] == "own"]
+    counts = Counter(line["verdict"] for line in lines if line["paper"])
+    told = ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v])
+    return f"Of Table 1's {sum(counts.values())} cells, by the ledger: {told}.\n"
+
+
+GENERATORS = {"real": "real frames", "sdm": "SDM", "cyclegan": "CycleGAN"}
+MEASURES = {
+    "mean_dice": ("Dice to the map, %", 100),
+    "mean_distance": ("contour distance, {unit}", 1),
+    "with_missing": ("images with a structure missing, %", 100),
+    "with_merged": ("images with chambers merged, %", 100),
+    "energy_outside": ("energy outside the sector, %", 100),
+}
+VERDICTS = ("inside the interval", "above", "below", "not run")
+# Kind of a README block to the file it is made from and how.
+BLOCKS = {
+    "table": ("table.md", _table),
+    "times": ("run.json", _times),
+    "ledger": ("ledger.csv", _verdicts),
+    "fidelity": ("fidelity/summary.csv", _fidelity),
+    "commands": ("commands.json", _commands),
+}
 
 
 def updated(readme, results):

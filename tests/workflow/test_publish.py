@@ -26,7 +26,7 @@ publish = load("publish")
 
 def test_readme_shows_what_the_results_hold():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    assert len(publish.BLOCK.findall(readme)) == 5
+    assert len(publish.BLOCK.findall(readme)) == 8
     assert publish.updated(readme, REPOSITORY / "results") == readme
 
 
@@ -65,3 +65,27 @@ def test_published_run_is_copied_with_its_times(tmp_path):
     text = "<!-- results:table:smoke -->\nold\n<!-- end -->"
     new = publish.updated(text, tmp_path / "results")
     assert new == "<!-- results:table:smoke -->\n**T**\n\ntable.md\n<!-- end -->"
+
+
+def test_blocks_of_fidelity_and_ledger_by_hand(tmp_path):
+    folder = tmp_path / "demo"
+    (folder / "fidelity").mkdir(parents=True)
+    (folder / "fidelity" / "summary.csv").write_text(
+        "generator,measure,unit,n_images,n_patients,mean,low,high\n"
+        "sdm,mean_dice,share,20,4,0.85,0.8,0.9\ncyclegan,mean_dice,share,20,4,0.5,0.25,0.75\n"
+        + "".join(f"sdm,{m},px,20,4,1,0,2\n" for m in publish.MEASURES if m != "mean_dice")
+    )
+    lines = publish.readme_block("fidelity:demo", tmp_path).splitlines()
+    assert lines[0].endswith("| SDM (20 images) | CycleGAN (20 images) |")
+    assert lines[2] == "| Dice to the map, % | 85.0 (80.0 to 90.0) | 50.0 (25.0 to 75.0) |"
+    assert lines[3] == "| contour distance, px | 1.0 (0.0 to 2.0) | – |"
+    (folder / "ledger.csv").write_text(
+        "tested_on,paper,verdict\nown,91.3,above\nown,94.0,above\nown,82.6,not run\n"
+        "own,,no number in the paper\nall,91.3,below\n"
+    )
+    assert publish.readme_block("ledger:demo", tmp_path) == (
+        "Of Table 1's 3 cells, by the ledger: 2 above, 1 not run.\n"
+    )
+    assert publish.readme_block("fidelity:none", tmp_path) == "Not measured yet.\n"
+    with pytest.raises(ValueError, match="'figures:demo': expected one of table, times"):
+        publish.readme_block("figures:demo", tmp_path)
