@@ -14,7 +14,7 @@ from echo_lib.seeding import numpy_generator, seed_for
 from echo_lib.segmentation.augmentation import apply
 
 FIDELITY = "fidelity/images.csv"
-TRANSFORMED_TOGETHER = 16  # images; no result depends on it
+TRANSFORMED_TOGETHER = 2**18  # pixels, so that a core's cache holds them; no result depends on it
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ def transformed_batches(frames, places, parameters, size, *, normalisation):
         (B, 1, H, W) float32 and (B, H, W) uint8.
     """
     # Small batches are transformed several at a time.
-    together = max(1, TRANSFORMED_TOGETHER // size) * size
+    batch_pixels = size * frames.label_maps[0].numel()
+    together = size * max(1, TRANSFORMED_TOGETHER // batch_pixels)
     for chosen, drawn in zip(places.split(together), parameters.split(together), strict=True):
         images, label_maps = frames.images[chosen], frames.label_maps[chosen]
         images, label_maps = apply(images, label_maps, drawn, normalisation=normalisation)

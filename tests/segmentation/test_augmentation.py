@@ -84,6 +84,13 @@ def test_gamma_is_the_exponent_of_the_image_alone(pair):
     assert torch.equal(label_maps, pair[1])
 
 
+def test_normalisation_comes_last_and_touches_the_image_alone(pair):
+    parameters = torch.tensor([[(IDENTITY | {"gamma": 2.0})[name] for name in COLUMNS]] * 2)
+    images, label_maps = apply(*pair, parameters, normalisation=(0.25, 0.5))
+    torch.testing.assert_close(images, (unit(pair[0]) ** 2 - 0.25) / 0.5)
+    assert torch.equal(label_maps, pair[1])
+
+
 def test_image_and_label_map_move_together(pair, config):
     parameters = draw_batch(config, [("a",), ("b",)], key=(0,))
     parameters[:, 0] = 1.0

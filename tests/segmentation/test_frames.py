@@ -4,9 +4,12 @@ import itertools
 import numpy as np
 import pandas
 import pytest
+import torch
 
 from echo_lib.provenance import StageError
 from echo_lib.rows import ROWS, find_row
+from echo_lib.segmentation import frames as frames_module
+from echo_lib.segmentation.augmentation import apply, draw_batch
 from echo_lib.segmentation.frames import draw_epoch, load_frames, part_of, share_of_patients
 
 PATIENTS = [f"patient{n:04d}" for n in range(1, 401)]
@@ -139,6 +142,25 @@ def test_over_epochs_every_pair_is_seen_equally_often(size):
     # Within a pass nothing comes twice, so that no pair is transformed twice alike.
     both = [pair for places, passes in drawn for pair in zip(passes, places, strict=True)]
     assert len(set(both)) == len(both) == 8 * size
+
+
+@pytest.mark.parametrize("together", [1, 3 * 32 * 32, 2**18])
+def test_batches_are_the_same_however_many_are_transformed_together(
+    tiny_run, monkeypatch, together
+):
+    frames = load_frames(tiny_run, find_row("real_all"), "fit", "cpu")
+    places = torch.tensor([5, 0, 7, 7, 2, 1, 3])
+    drawn = draw_batch(tiny_run.profile.segmentation, [(n,) for n in places.tolist()], key=(0,))
+    expected = apply(
+        frames.images[places], frames.label_maps[places], drawn, normalisation=(0.3, 0.2)
+    )
+    monkeypatch.setattr(frames_module, "TRANSFORMED_TOGETHER", together)
+    batches = list(
+        frames_module.transformed_batches(frames, places, drawn, 3, normalisation=(0.3, 0.2))
+    )
+    assert [len(images) for images, _ in batches] == [3, 3, 1]
+    for found, whole in zip(zip(*batches, strict=True), expected, strict=True):
+        assert torch.equal(torch.cat(found), whole)
 
 
 def test_passes_are_in_orders_of_their_own():
