@@ -69,6 +69,7 @@ STAGE_CODE = {
     ),
     "fidelity": (
         "labels.py", "seeding.py", "rows.py", "data/datasets.py", "segmentation/unet.py",
+        "segmentation/variants.py",
         "segmentation/prediction.py", "evaluation/metrics.py", "evaluation/statistics.py",
         "evaluation/structures.py", "evaluation/distances.py", "evaluation/fidelity.py",
     ),
@@ -81,6 +82,7 @@ STAGE_CODE = {
     "evaluation": (
         "labels.py", "seeding.py", "rows.py", "data/datasets.py", "data/camus.py",
         "data/camus_files.py", "data/originals.py", "data/echonet.py", "segmentation/unet.py",
+        "segmentation/variants.py",
         "segmentation/prediction.py", "evaluation/metrics.py", "evaluation/volumes.py",
         "evaluation/statistics.py", "evaluation/ledger.py", "evaluation/contradictions.py",
         "evaluation/table.py", "evaluation/report.py", "evaluation/results.py",

@@ -22,6 +22,7 @@ class Row:
             has no such row.
         real_fraction: the part of the training patients whose real frames it sees.
         starts_from: slug of the row whose network it starts from; None starts from random weights.
+        variant: "as_written" or "as_released"; None takes the profile's.
     """
 
     slug: str
@@ -32,6 +33,7 @@ class Row:
     paper: dict
     real_fraction: float = 1.0
     starts_from: str | None = None
+    variant: str | None = None
 
     @property
     def in_paper(self):
@@ -96,6 +98,24 @@ PAPER_ROWS = (
 EXTRA_ROWS = (
     Row("sdm_and_real", "SDM + real", ("synthetic", "real"), None, None, {}),
     Row("sdm_then_real", "SDM, then real", ("real",), None, None, {}, starts_from="sdm_all"),
+    Row(
+        "sdm_all_as_released",
+        "All SDM frames, as released",
+        ("synthetic",),
+        None,
+        None,
+        {},
+        variant="as_released",
+    ),
+    Row(
+        "real_all_as_released",
+        "All real frames, as released",
+        ("real",),
+        None,
+        None,
+        {},
+        variant="as_released",
+    ),
     *(row for percent in (5, 10, 25, 50) for row in _fractions(percent)),
 )
 ROWS = PAPER_ROWS + EXTRA_ROWS

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from echo_lib import distributed
+from echo_lib.allocation import keep_freed_memory
 from echo_lib.checkpoints import load_state, save_state, save_weights
 from echo_lib.cli import add_run_arguments, run_from
 from echo_lib.cyclegan import losses
@@ -289,6 +290,7 @@ def preview(recipe):
 
 def main(arguments=None):
     """Command line of this module."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_run_arguments(parser)
     parser.add_argument("--max-minutes", type=float, help="stop cleanly after this long")

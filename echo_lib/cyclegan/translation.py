@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from echo_lib import distributed
+from echo_lib.allocation import keep_freed_memory
 from echo_lib.checkpoints import load_weights
 from echo_lib.cli import add_run_arguments, run_from
 from echo_lib.cyclegan.images import to_grey, write_png
@@ -149,6 +150,7 @@ def _translate_batch(run, generator, batch, precision):
 
 def main(arguments=None):
     """Command line of this module."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_run_arguments(parser)
     translate_dataset(run_from(parser.parse_args(arguments)))

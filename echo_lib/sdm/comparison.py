@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from echo_lib.allocation import keep_freed_memory
 from echo_lib.cli import add_run_arguments, run_from
 from echo_lib.data.datasets import read_index
 from echo_lib.labels import VIEWS
@@ -142,6 +143,7 @@ def _config_of(run, setting):
 
 def main(arguments=None):
     """Command line of this module."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_run_arguments(parser)
     compare(run_from(parser.parse_args(arguments)))

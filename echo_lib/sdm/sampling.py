@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from echo_lib import distributed
+from echo_lib.allocation import keep_freed_memory
 from echo_lib.cli import add_run_arguments, run_from
 from echo_lib.data.datasets import load_label_maps, read_index
 from echo_lib.labels import VIEWS
@@ -222,6 +223,7 @@ def _sample_batch(run, denoiser, batch):
 
 def main(arguments=None):
     """Command line of this module."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", nargs="?", choices=("sample", "verify"), default="sample")
     parser.add_argument("run", nargs="?", type=Path, help="run folder to verify")

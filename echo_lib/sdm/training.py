@@ -14,6 +14,7 @@ import time
 import pandas as pd
 
 from echo_lib import distributed
+from echo_lib.allocation import keep_freed_memory
 from echo_lib.checkpoints import save_state, save_weights
 from echo_lib.cli import add_run_arguments, run_from
 from echo_lib.config import as_dict
@@ -135,6 +136,7 @@ def _write_log(recipe, folder):
 
 def main(arguments=None):
     """Command line of this module."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_run_arguments(parser)
     parser.add_argument("--view", choices=VIEWS, required=True)

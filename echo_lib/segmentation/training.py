@@ -73,7 +73,8 @@ def train(run, row, *, seed=0, device="cpu"):
         StageError: a source of the row, or the network it starts from, is missing or empty, or its
             loss is not finite.
     """
-    row, config = find_row(row), run.profile.segmentation
+    row = find_row(row)
+    config = config_of(run, row)
     epochs = epochs_of(config)
     stage = _open_stage(run, row, seed)
     if manifest := stage.finished():
@@ -109,11 +110,20 @@ def train(run, row, *, seed=0, device="cpu"):
 
     facts = {"training_pairs": len(training.names), "choosing_pairs": len(validation.names)}
     facts |= {"left_out_by_fidelity": training.left_out + validation.left_out}
-    return _finish(stage, state, normalisation, device, facts=facts)
+    return _finish(stage, state, config, normalisation, device=device, facts=facts)
+
+
+def config_of(run, row):
+    """The ``SegmentationConfig`` of a row: the profile's, with the row's own variant."""
+    config = run.profile.segmentation
+    if row.variant is None:
+        return config
+    loss = "cross_entropy" if row.variant == "as_released" else config.loss
+    return replace(config, variant=row.variant, loss=loss)
 
 
 def _open_stage(run, row, seed):
-    config = run.profile.segmentation
+    config = config_of(run, row)
     if seed not in config.table_seeds:
         raise ValueError(f"seed {seed}, expected one of table_seeds {config.table_seeds}")
     filtered = "synthetic" in row.sources and config.fidelity_threshold > 0
@@ -227,8 +237,7 @@ def _note(line):
     return f"loss {line['loss']:.4f}{shown}"
 
 
-def _finish(stage, state, normalisation, device, *, facts):
-    config = stage.run.profile.segmentation
+def _finish(stage, state, config, normalisation, *, device, facts):
     scored = [line for line in state.log if "validation_dice" in line]
     best = max(scored, key=lambda line: line["validation_dice"])
     metadata = {

@@ -201,3 +201,14 @@ def test_dice_of_the_ventricle_alone():
     found = ventricle_dice([PREDICTED, TRUTH], [TRUTH == 1, TRUTH == 1], index(2))
     assert found["dice"].tolist() == pytest.approx([0.8, 1.0])
     assert found["name"].tolist() == index(2)["name"].tolist()
+
+
+def test_rows_as_released_score_a_structure_absent_from_both_as_nothing():
+    columns = ["name", "patient", "view", "phase"]
+    index = pandas.DataFrame([("a", "p", "4CH", "ED")], columns=columns)
+    empty = np.zeros((1, 8, 8), dtype=np.uint8)
+    scores = {
+        row: measure(empty, empty, index, row=row)["dice"].tolist()
+        for row in ("real_all", "real_all_as_released")
+    }
+    assert scores == {"real_all": [1, 1, 1], "real_all_as_released": [0, 0, 0]}
