@@ -1,6 +1,7 @@
 """Time the README's commands in this checkout and keep what they ended with.
 
-    python3 workflow/time_commands.py     # after make clean, or in a fresh clone
+    python3 workflow/time_commands.py                 # after make clean, or in a fresh clone
+    python3 workflow/time_commands.py "make test"     # this one again; the others stay
 
 Writes ``results/commands.json``, from which the README quotes. Needs no package.
 """
@@ -31,9 +32,11 @@ def timed(command):
 
 
 def main():
-    """Time all commands, the environment first."""
-    record = {"cpu_cores": os.cpu_count()} | {command: timed(command) for command in COMMANDS}
+    """Time all commands, the environment first, or those that are named."""
     path = REPOSITORY / "results" / "commands.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if sys.argv[1:] else {}
+    record |= {"cpu_cores": os.cpu_count()}
+    record |= {command: timed(command) for command in sys.argv[1:] or COMMANDS}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(path.read_text(encoding="utf-8"))
 
