@@ -10,6 +10,7 @@ is the Python that runs this file, and starts in the repository's root wherever 
 import argparse
 import ast
 import contextlib
+import copy
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
 # Left empty, nbconvert would point these at the network; the HTML is read offline.
 _OFFLINE = ("mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url")
 
@@ -204,13 +206,27 @@ def _own_kernel():
             os.environ.update(before)
 
 
+def _without_widgets(notebook):
+    """A copy in which a sentence stands for each widget: a page has no kernel to answer one."""
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("data", {}).pop(WIDGET, None) is not None:
+                output["data"]["text/plain"] = (
+                    "Interactive in JupyterLab; the figures stand for it."
+                )
+    return notebook
+
+
 def _write_html(notebook, path):
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(embed_images=True, **dict.fromkeys(_OFFLINE, ""))
     resources = {"metadata": {"name": path.stem, "path": str(REPOSITORY / "notebooks")}}
     exporter.log.setLevel(logging.ERROR)  # it warns of every figure without alternative text
-    body, _ = exporter.from_filename(str(notebook), resources=resources)
+    shown = _without_widgets(_read(notebook))
+    body, _ = exporter.from_notebook_node(shown, resources=resources)
     partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
     partial.write_text(body, encoding="utf-8")
     os.replace(partial, path)
