@@ -142,7 +142,8 @@ class SegmentationConfig:
     scale: tuple[float, float]
     checkpoint_every: int  # epochs
     validate_every: int  # epochs
-    table_seeds: tuple[int, ...]  # one network per row and seed
+    table_seeds: tuple[int, ...]  # one network per row of Table 1 and seed
+    extra_seeds: tuple[int, ...]  # the same of the extra rows
     extra_rows: tuple[str, ...]  # slugs of the rows run beside those of Table 1
     fidelity_threshold: float  # synthetic images that follow their map less are left out; 0: none
 

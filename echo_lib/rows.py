@@ -1,6 +1,6 @@
 """The rows of Table 1, and ours beside them: what each segmentation network is trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from echo_lib.labels import PHASES, STRUCTURES, VIEWS
 
@@ -23,6 +23,10 @@ class Row:
         real_fraction: the part of the training patients whose real frames it sees.
         starts_from: slug of the row whose network it starts from; None starts from random weights.
         variant: "as_written" or "as_released"; None takes the profile's.
+        longer: how many times the profile's epochs it trains.
+        maps_per_frame: of the synthetic pairs, those of so many maps of each frame; None takes all.
+        fidelity_threshold: synthetic images that follow their map less (mean Dice, 0 to 1) are left
+            out; None takes the profile's.
     """
 
     slug: str
@@ -34,6 +38,9 @@ class Row:
     real_fraction: float = 1.0
     starts_from: str | None = None
     variant: str | None = None
+    longer: int = 1
+    maps_per_frame: int | None = None
+    fidelity_threshold: float | None = None
 
     @property
     def in_paper(self):
@@ -58,6 +65,11 @@ class Row:
 def _row(slug, name, source, view, phase, *numbers):
     paper = dict(zip((*STRUCTURES, "Mean"), numbers, strict=True))
     return Row(slug, name, (source,), view, phase, paper)
+
+
+def _all(slug, name, source, **changes):
+    """A row of all frames of a source that differs from the paper's in one thing."""
+    return Row(slug, name, (source,), None, None, {}, **changes)
 
 
 def _fractions(percent):
@@ -98,26 +110,15 @@ PAPER_ROWS = (
 EXTRA_ROWS = (
     Row("sdm_and_real", "SDM + real", ("synthetic", "real"), None, None, {}),
     Row("sdm_then_real", "SDM, then real", ("real",), None, None, {}, starts_from="sdm_all"),
-    Row(
-        "sdm_all_as_released",
-        "All SDM frames, as released",
-        ("synthetic",),
-        None,
-        None,
-        {},
-        variant="as_released",
-    ),
-    Row(
-        "real_all_as_released",
-        "All real frames, as released",
-        ("real",),
-        None,
-        None,
-        {},
-        variant="as_released",
-    ),
+    _all("sdm_all_as_released", "All SDM frames, as released", "synthetic", variant="as_released"),
+    _all("real_all_as_released", "All real frames, as released", "real", variant="as_released"),
+    _all("sdm_all_longer", "All SDM frames, 3 times as long", "synthetic", longer=3),
+    _all("real_all_longer", "All real frames, 3 times as long", "real", longer=3),
+    _all("sdm_all_one_map", "All SDM frames, 1 map a frame", "synthetic", maps_per_frame=1),
+    _all("sdm_all_faithful", "All SDM frames that follow their map", "synthetic",
+         fidelity_threshold=0.8),
     *(row for percent in (5, 10, 25, 50) for row in _fractions(percent)),
-)
+)  # fmt: skip
 ROWS = PAPER_ROWS + EXTRA_ROWS
 
 
@@ -131,6 +132,41 @@ def rows_of(config):
         ValueError: an extra row that does not exist.
     """
     return PAPER_ROWS + tuple(find_row(slug) for slug in config.extra_rows)
+
+
+def networks_of(config):
+    """The networks that a profile trains: (slug of the row, seed of the table), row by row.
+
+    Args:
+        config: ``SegmentationConfig``.
+    """
+    return [(row.slug, seed) for row in rows_of(config) for seed in seeds_of(row, config)]
+
+
+def config_of(row, config):
+    """The ``SegmentationConfig`` that ``row`` is trained with: the profile's, with its own changes.
+
+    Args:
+        row: a ``Row``.
+        config: the profile's ``SegmentationConfig``.
+    """
+    config = replace(config, epochs=row.longer * config.epochs)
+    if row.variant is not None:
+        loss = "cross_entropy" if row.variant == "as_released" else config.loss
+        config = replace(config, variant=row.variant, loss=loss)
+    if row.fidelity_threshold is not None:
+        config = replace(config, fidelity_threshold=row.fidelity_threshold)
+    return config
+
+
+def is_filtered(row, config):
+    """True where ``row`` leaves out synthetic images by their fidelity: it must be known."""
+    return "synthetic" in row.sources and config_of(row, config).fidelity_threshold > 0
+
+
+def seeds_of(row, config):
+    """The seeds of the table that ``row`` is trained with."""
+    return config.table_seeds if row.in_paper else config.extra_seeds
 
 
 def find_row(slug):

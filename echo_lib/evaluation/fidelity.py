@@ -247,7 +247,7 @@ def worst(frame, *, count=8):
     return pd.concat([ranked[ranked["generator"] == name].head(count) for name in generators])
 
 
-def write_fidelity(run, frame, *, inputs, tables=None):
+def write_fidelity(run, frame, *, inputs, tables=None, also=None):
     """Stage ``fidelity``: images.csv (a line per image), summary.csv (a line per measure).
 
     Args:
@@ -256,13 +256,16 @@ def write_fidelity(run, frame, *, inputs, tables=None):
         inputs: names of the stages that the frame rests on: those of the images and maps, and the
             network's.
         tables: name to data frame of further results, each written as ``<name>.csv``.
+        also: scores of further images for images.csv alone, where a fidelity threshold reads them;
+            they may show patients that the generators know, so no summary counts them.
 
     Returns:
         The manifest; its facts hold the number of images and the mean Dice of each generator.
     """
-    if frame.empty or frame.duplicated(["generator", "split", "name"]).any():
+    every = frame if also is None else pd.concat([frame, also], ignore_index=True)
+    if frame.empty or every.duplicated(["generator", "split", "name"]).any():
         raise ValueError("frame is empty or names an image twice; expected a line per image")
-    files = {"images.csv": _csv(frame[list(IMAGE_COLUMNS)])}
+    files = {"images.csv": _csv(every[list(IMAGE_COLUMNS)])}
     files |= {f"{name}.csv": _csv(table) for name, table in (tables or {}).items()}
     extra = {"results": digest(files)}
     stage = Stage.open(run, "fidelity", config={}, inputs=inputs, extra=extra)

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from echo_lib import distributed
 from echo_lib.allocation import keep_freed_memory
 from echo_lib.cli import add_run_arguments, run_from
@@ -35,6 +37,7 @@ __all__ = [
     "sample", "sample_dataset", "shipped_weights", "write_png",
 ]  # fmt: skip
 
+LOG = "batches.log"  # view, images, seconds of every batch; no output, for seconds differ
 PAIR_COLUMNS = ["name", "patient", "view", "phase", "split", "image", "label_map"]
 # What an image was made of, and what came out: images.csv, a line per image of pairs.csv.
 RECORD_COLUMNS = [
@@ -106,7 +109,9 @@ def sample_dataset(run, *, views=VIEWS, shard=WHOLE, on_batch=None):
         view = batch.view.iloc[0]
         if view not in denoisers:
             denoisers[view] = denoiser_of(run, view)
+        started = time.monotonic()
         _sample_batch(run, denoisers[view], batch)
+        _log_batch(stage.folder / LOG, view, len(batch), time.monotonic() - started)
         done += len(batch)
         progress.show(done, f"{(done - first) / (time.monotonic() - begun):.3g} images/s")
         if on_batch:
@@ -175,7 +180,26 @@ def _finish(stage, pairs):
         outputs = [run.folder / image for image in pairs.image]
         outputs += [stage.folder / name for name in tables]
         facts = {"images": len(pairs), "computed_in": _computed_in(run)}
+        facts |= _pace(stage.folder / LOG)
         return stage.finish(outputs, facts=facts, device=distributed.device())
+
+
+def _log_batch(path, view, images, seconds):
+    """A line for a finished batch. Processes share the file: one short write appends it whole."""
+    with open(path, "ab", buffering=0) as file:
+        file.write(f"{view},{images},{seconds:.3f}\n".encode())
+
+
+def _pace(path):
+    """Seconds that the processes spent in batches, summed, and images in one of these seconds."""
+    if not path.is_file():
+        return {}
+    batches = pd.read_csv(path, names=["view", "images", "seconds"])
+    images, seconds = batches["images"].sum(), batches["seconds"].sum()
+    return {
+        "seconds_sampling": round(float(seconds), 1),
+        "images_per_second_of_a_process": round(float(images / seconds), 3),
+    }
 
 
 def _computed_in(run):

@@ -9,7 +9,7 @@ import torch
 from echo_lib.data.datasets import load_pairs, read_index
 from echo_lib.labels import remove_sector
 from echo_lib.provenance import StageError
-from echo_lib.rows import INPUT_STAGES
+from echo_lib.rows import INPUT_STAGES, config_of
 from echo_lib.seeding import numpy_generator, seed_for
 from echo_lib.segmentation.augmentation import apply
 
@@ -57,7 +57,8 @@ def load_frames(run, row, part, device, *, seed=0):
     indices = {source: _part_of_source(run, row, source, part, seed) for source in sources}
     found = sum(len(index) for index in indices.values())
     if "synthetic" in indices:
-        indices["synthetic"] = _faithful(run, indices["synthetic"])
+        threshold = config_of(row, run.profile.segmentation).fidelity_threshold
+        indices["synthetic"] = _faithful(run, indices["synthetic"], threshold)
     for source, index in indices.items():
         if index.empty:
             raise StageError(
@@ -81,6 +82,8 @@ def load_frames(run, row, part, device, *, seed=0):
 def _part_of_source(run, row, source, part, seed):
     index = row.select(read_index(run.folder, source))
     index = index[part_of(index, run.profile.data.evaluation_split) == part]
+    if source == "synthetic" and row.maps_per_frame is not None:
+        return index[index["name"].str.rsplit("_", n=1).str[1].astype(int) < row.maps_per_frame]
     if source != "real" or index.empty:
         return index
     kept = share_of_patients(index["patient"], row.real_fraction, key=(run.seed, seed))
@@ -113,9 +116,8 @@ def share_of_patients(patients, fraction, *, key):
     return drawn[: max(1, round(fraction * len(drawn)))]
 
 
-def _faithful(run, index):
-    """The synthetic pairs whose image follows its map at least as well as the config asks."""
-    threshold = run.profile.segmentation.fidelity_threshold
+def _faithful(run, index, threshold):
+    """The synthetic pairs whose image follows its map, by a mean Dice of ``threshold`` or more."""
     if threshold <= 0:
         return index
     scores = pandas.read_csv(run.folder / FIDELITY, dtype={"name": str, "generator": str})

@@ -11,7 +11,7 @@ from echo_lib.checkpoints import load_into, load_weights
 from echo_lib.data.datasets import load_pairs, read_index
 from echo_lib.labels import remove_sector
 from echo_lib.provenance import MANIFEST, require
-from echo_lib.rows import ROWS, stage_name
+from echo_lib.rows import ROWS, seeds_of, stage_name
 from echo_lib.segmentation.unet import build_unet, require_image_size
 from echo_lib.segmentation.variants import VARIANTS
 
@@ -177,7 +177,7 @@ def predict_rows(run, *, rows=ROWS, batch_size=16, device="cpu"):
 def _trained(run, rows):
     """Slug, seed and weights of every finished segmentation stage, in the order of the table."""
     for row in rows:
-        for seed in run.profile.segmentation.table_seeds:
+        for seed in seeds_of(row, run.profile.segmentation):
             name = stage_name(row.slug, seed)
             if (run.folder / name / MANIFEST).is_file():
                 require(run, name)

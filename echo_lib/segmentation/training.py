@@ -12,7 +12,15 @@ from echo_lib.allocation import keep_freed_memory
 from echo_lib.checkpoints import load_into, load_state, save_state, save_weights
 from echo_lib.progress import Progress
 from echo_lib.provenance import Stage, StageError, write_text
-from echo_lib.rows import INPUT_STAGES, ROWS, find_row, stage_name
+from echo_lib.rows import (
+    INPUT_STAGES,
+    ROWS,
+    config_of,
+    find_row,
+    is_filtered,
+    seeds_of,
+    stage_name,
+)
 from echo_lib.seeding import torch_generator
 from echo_lib.segmentation.augmentation import draw_batch
 from echo_lib.segmentation.frames import (
@@ -63,7 +71,7 @@ def train(run, row, *, seed=0, device="cpu"):
     Args:
         run: the run.
         row: a slug of ``echo_lib.rows.ROWS``.
-        seed: one of the profile's ``segmentation.table_seeds``.
+        seed: one of the profile's ``segmentation.table_seeds``, or ``extra_seeds``.
         device: where to compute.
 
     Returns:
@@ -74,7 +82,7 @@ def train(run, row, *, seed=0, device="cpu"):
             loss is not finite.
     """
     row = find_row(row)
-    config = config_of(run, row)
+    config = config_of(row, run.profile.segmentation)
     epochs = epochs_of(config)
     stage = _open_stage(run, row, seed)
     if manifest := stage.finished():
@@ -113,20 +121,13 @@ def train(run, row, *, seed=0, device="cpu"):
     return _finish(stage, state, config, normalisation, device=device, facts=facts)
 
 
-def config_of(run, row):
-    """The ``SegmentationConfig`` of a row: the profile's, with the row's own variant."""
-    config = run.profile.segmentation
-    if row.variant is None:
-        return config
-    loss = "cross_entropy" if row.variant == "as_released" else config.loss
-    return replace(config, variant=row.variant, loss=loss)
-
-
 def _open_stage(run, row, seed):
-    config = config_of(run, row)
-    if seed not in config.table_seeds:
-        raise ValueError(f"seed {seed}, expected one of table_seeds {config.table_seeds}")
-    filtered = "synthetic" in row.sources and config.fidelity_threshold > 0
+    config = config_of(row, run.profile.segmentation)
+    seeds = seeds_of(row, config)
+    if seed not in seeds:
+        key = "table_seeds" if row.in_paper else "extra_seeds"
+        raise ValueError(f"seed {seed}, expected one of {key} {seeds}")
+    filtered = is_filtered(row, config)
     inputs = [INPUT_STAGES[source] for source in row.sources]
     inputs += [stage_name(row.starts_from, seed)] if row.starts_from else []
     inputs += ["fidelity"] if filtered else []
@@ -134,6 +135,7 @@ def _open_stage(run, row, seed):
     read = replace(
         config,
         table_seeds=(seed,),
+        extra_seeds=(),
         extra_rows=(),
         checkpoint_every=0,
         fidelity_threshold=config.fidelity_threshold if filtered else 0.0,
@@ -267,7 +269,7 @@ def main(arguments=None):
     add_run_arguments(parser)
     parser.add_argument("--row", required=True, choices=[row.slug for row in ROWS])
     parser.add_argument(
-        "--table-seed", type=int, help="one of table_seeds; all of them where left out"
+        "--table-seed", type=int, help="one of the row's seeds; all of them where left out"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
@@ -276,9 +278,9 @@ def main(arguments=None):
     if options.threads:
         torch.set_num_threads(options.threads)
     run = run_from(options)
-    seeds = (
-        run.profile.segmentation.table_seeds if options.table_seed is None else [options.table_seed]
-    )
+    seeds = seeds_of(find_row(options.row), run.profile.segmentation)
+    if options.table_seed is not None:
+        seeds = (options.table_seed,)
     for seed in seeds:
         facts = train(run, options.row, seed=seed, device=options.device)["facts"]
         score = f"{100 * facts['validation_dice']:.1f} % at epoch {facts['best_epoch']}"

@@ -65,7 +65,9 @@ def denoiser(run):
 def test_dataset_has_one_image_per_map_under_the_map_s_name(run):
     manifest = sampling.sample_dataset(run)
     pairs, maps = read_index(run.folder, "synthetic"), read_index(run.folder, "maps")
-    assert manifest["facts"] == {"images": 6, "computed_in": "float32"}
+    facts = manifest["facts"]
+    assert (facts["images"], facts["computed_in"]) == (6, "float32")
+    assert facts["images_per_second_of_a_process"] * facts["seconds_sampling"] > 0
     assert pairs.name.tolist() == maps.name.tolist()
     for pair in pairs.itertuples():
         assert Image.open(run.folder / pair.image).size == (16, 16)
@@ -108,6 +110,16 @@ def test_interrupted_sampling_ends_in_the_same_files_and_keeps_finished_ones(run
     remove_samples(run)
     sampling.sample_dataset(run)
     assert images(run) == resumed
+
+
+def test_the_pace_counts_every_process(run):
+    sampling.sample_dataset(run, views=("2CH",))
+    facts = sampling.sample_dataset(run, views=("4CH",))["facts"]
+    log = (run.folder / "synthetic" / sampling.LOG).read_text().splitlines()
+    views, counts, seconds = zip(*(line.split(",") for line in log), strict=True)
+    assert set(views) == {"2CH", "4CH"}
+    assert sum(map(int, counts)) == 6
+    assert facts["seconds_sampling"] == pytest.approx(sum(map(float, seconds)), abs=0.06)
 
 
 def test_a_process_a_view_gives_the_same_dataset(run):

@@ -19,6 +19,7 @@ OVERRIDES = {
     "segmentation.loss": "dice_cross_entropy",
     "segmentation.checkpoint_every": 2,
     "segmentation.table_seeds": [0, 1],
+    "segmentation.extra_seeds": [0, 1],
 }
 
 
