@@ -85,6 +85,7 @@ STAGE_CODE = {
         "segmentation/variants.py",
         "segmentation/prediction.py", "evaluation/metrics.py", "evaluation/volumes.py",
         "evaluation/statistics.py", "evaluation/ledger.py", "evaluation/contradictions.py",
+        "evaluation/strata.py",
         "evaluation/table.py", "evaluation/report.py", "evaluation/results.py",
     ),
 }  # fmt: skip

@@ -10,7 +10,10 @@ from echo_lib.rows import (
     PAPER_ROWS,
     ROWS,
     SOURCES,
+    config_of,
     find_row,
+    is_filtered,
+    networks_of,
     rows_of,
     stage_name,
 )
@@ -53,6 +56,30 @@ def test_a_profile_runs_the_paper_s_rows_and_its_own():
     assert rows_of(dataclasses.replace(config, extra_rows=())) == PAPER_ROWS
     with pytest.raises(ValueError, match="row 'real_1' not found"):
         rows_of(dataclasses.replace(config, extra_rows=("real_1",)))
+
+
+def test_a_row_has_the_profile_s_config_with_its_own_changes():
+    config = load_profile("paper").segmentation
+    assert config_of(find_row("sdm_all"), config) == config
+    longer = config_of(find_row("sdm_all_longer"), config)
+    assert longer == dataclasses.replace(config, epochs=3 * config.epochs)
+    released = config_of(find_row("real_all_as_released"), config)
+    assert (released.variant, released.loss) == ("as_released", "cross_entropy")
+    filtered = find_row("sdm_all_faithful")
+    assert config_of(filtered, config).fidelity_threshold == filtered.fidelity_threshold == 0.8
+    assert is_filtered(filtered, config)
+    assert not is_filtered(find_row("sdm_all"), config)
+
+
+def test_the_paper_s_rows_and_the_others_have_seeds_of_their_own():
+    config = load_profile("paper").segmentation
+    config = dataclasses.replace(
+        config, table_seeds=(0, 1), extra_seeds=(2,), extra_rows=("sdm_and_real",)
+    )
+    networks = networks_of(config)
+    assert len(networks) == 2 * len(PAPER_ROWS) + 1
+    assert networks[:2] == [("sdm_4ch_ed", 0), ("sdm_4ch_ed", 1)]
+    assert networks[-1] == ("sdm_and_real", 2)
 
 
 def test_unknown_row_names_the_known():

@@ -20,7 +20,7 @@ from echo_lib.labels import (
     require_labels,
     structure_mask,
 )
-from echo_lib.provenance import Stage, digest, write_text
+from echo_lib.provenance import MANIFEST, Stage, digest, require, write_text
 
 
 def _slug(name):
@@ -247,7 +247,7 @@ def worst(frame, *, count=8):
     return pd.concat([ranked[ranked["generator"] == name].head(count) for name in generators])
 
 
-def write_fidelity(run, frame, *, inputs, tables=None, also=None):
+def write_fidelity(run, frame, *, inputs, tables=None):
     """Stage ``fidelity``: images.csv (a line per image), summary.csv (a line per measure).
 
     Args:
@@ -255,17 +255,16 @@ def write_fidelity(run, frame, *, inputs, tables=None, also=None):
         frame: from ``score_images``, generators one after another.
         inputs: names of the stages that the frame rests on: those of the images and maps, and the
             network's.
-        tables: name to data frame of further results, each written as ``<name>.csv``.
-        also: scores of further images for images.csv alone, where a fidelity threshold reads them;
-            they may show patients that the generators know, so no summary counts them.
+        tables: name to data frame of further results, each written as ``<name>.csv``; "also" holds
+            scores of further images, which a fidelity threshold reads: they may show patients that
+            the generators know, so they lie apart and no summary counts them.
 
     Returns:
         The manifest; its facts hold the number of images and the mean Dice of each generator.
     """
-    every = frame if also is None else pd.concat([frame, also], ignore_index=True)
-    if frame.empty or every.duplicated(["generator", "split", "name"]).any():
+    if frame.empty or frame.duplicated(["generator", "split", "name"]).any():
         raise ValueError("frame is empty or names an image twice; expected a line per image")
-    files = {"images.csv": _csv(every[list(IMAGE_COLUMNS)])}
+    files = {"images.csv": _csv(frame[list(IMAGE_COLUMNS)])}
     files |= {f"{name}.csv": _csv(table) for name, table in (tables or {}).items()}
     extra = {"results": digest(files)}
     stage = Stage.open(run, "fidelity", config={}, inputs=inputs, extra=extra)
@@ -278,6 +277,20 @@ def write_fidelity(run, frame, *, inputs, tables=None, also=None):
     scores = frame.groupby("generator", sort=False)["mean_dice"]
     facts = {"images": scores.size().to_dict(), "mean_dice": scores.mean().to_dict()}
     return stage.finish([stage.folder / name for name in files], facts=facts)
+
+
+def read_scores(run, *, generator="sdm"):
+    """The scores of a generator's images of unseen patients; None where nothing was scored.
+
+    Args:
+        run: the run.
+        generator: "sdm", "cyclegan" or "real".
+    """
+    if not (run.folder / "fidelity" / MANIFEST).is_file():
+        return None
+    require(run, "fidelity")
+    scores = pd.read_csv(run.folder / "fidelity" / "images.csv", dtype={"name": str})
+    return scores[scores["generator"] == generator]
 
 
 def _csv(table):

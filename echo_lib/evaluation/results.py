@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from echo_lib.evaluation import ledger, report, table
+from echo_lib.evaluation import ledger, report, strata, table
 from echo_lib.evaluation.contradictions import contradictions
 from echo_lib.evaluation.metrics import CASE_COLUMNS, DISTANCE_COLUMNS
 from echo_lib.evaluation.statistics import agreement, compare_all
@@ -22,22 +22,24 @@ AGREEMENT_COLUMNS = (
 )  # fmt: skip
 
 
-def write_results(run, cases, *, volumes=None, echonet=None):
+def write_results(run, cases, *, volumes=None, echonet=None, frames=None):
     """Write stage ``evaluation``.
 
     dice.csv (per case), table.csv and table.md (Table 1), ledger.csv and ledger.md,
     comparisons.csv, contradictions.csv; with measured cases distances.csv, with volumes volumes.csv
-    (per patient) and agreement.csv, with EchoNet-Dynamic echonet.csv (per video).
+    (per patient) and agreement.csv, with EchoNet-Dynamic echonet.csv (per video), with described
+    frames frames.csv and strata.csv.
 
     Args:
         run: the run.
         cases: from ``metrics.dice`` or ``metrics.measure``, the trained rows one after another.
         volumes: from ``volumes.network_volumes``, of every row and seed.
         echonet: see ``ledger.ledger``.
+        frames: from ``strata.describe_frames``, of all frames.
 
     Returns:
         The tables by name: "table", "ledger", "comparisons", "contradictions", and where they
-        could be made "distances", "agreement".
+        could be made "distances", "agreement", "strata".
 
     Raises:
         ValueError: cases are none, or of an unknown row.
@@ -45,6 +47,7 @@ def write_results(run, cases, *, volumes=None, echonet=None):
     trained = _trained(cases)
     columns = [name for name in (*CASE_COLUMNS, *DISTANCE_COLUMNS) if name in cases]
     measured = {"dice.csv": cases[columns], "volumes.csv": volumes, "echonet.csv": echonet}
+    measured |= {"frames.csv": frames}
     sources = {name: _csv(found) for name, found in measured.items() if found is not None}
     rows = dict.fromkeys(row.slug for row in rows_of(run.profile.segmentation))
     rows = [find_row(slug) for slug in rows | dict.fromkeys(slug for slug, _ in trained)]
@@ -56,6 +59,8 @@ def write_results(run, cases, *, volumes=None, echonet=None):
         extra={"sources": digest(sources), "rows": [row.slug for row in rows]},
     )
     tables = summaries(cases, rows=rows, seed=run.seed, volumes=volumes, echonet=echonet)
+    if frames is not None:
+        tables["strata"] = strata.tabulate(cases, frames, rows=rows, seed=run.seed)
     files = sources | {f"{name}.csv": _csv(found) for name, found in tables.items()}
     files |= report.render(tables, run.profile)
     for name, content in files.items():

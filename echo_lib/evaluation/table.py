@@ -21,7 +21,7 @@ TABLE_COLUMNS = (
 CAPTION = (
     "Dice in %: mean ± population std over cases; the ± of Mean is the population std of the three "
     "structure means, as in the paper. A structure absent from prediction and reference scores "
-    "100, one absent from either alone 0. Paper's values in brackets."
+    "100 (in rows as released 0), one absent from either alone 0. Paper's values in brackets."
 )
 SEEDS_CAPTION = "After a comma: sample std over seeds of the mean; a case's Dice is averaged first."
 

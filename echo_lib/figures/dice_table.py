@@ -52,7 +52,7 @@ def draw(table, *, stamp_text):
             x, key = _NAME_MM + column * width, (row.slug, structure)
             text = _NOT_TRAINED
             if key in ours.index:
-                text = _plus_minus(ours.loc[key, "mean"], ours.loc[key, "std"])
+                text = _ours(ours.loc[key])
             label(canvas, x + 0.26 * width, y, text, fontsize=6.5)
             paper = _plus_minus(*row.paper[structure]) if row.in_paper else "–"
             label(canvas, x + 0.75 * width, y, paper, colour=MUTED, fontsize=6)
@@ -83,8 +83,16 @@ def _head(canvas, height, width):
         )
     for y in (height - 1, height - _HEAD_MM + 0.6, FOOT_MM + 1.6):
         canvas.plot([2, WIDTH_MM - 2], [y, y], color=INK, linewidth=0.7)
-    note = "Dice, %: mean ± std over cases; under Mean, the std of the three structures' means"
+    note = (
+        "Dice, %: mean ± std over cases; under Mean, the std of the three structures' means; after "
+        "a comma, where a row has several seeds, the std of their means"
+    )
     label(canvas, 3, 2.3, note, ha="left", colour=MUTED, fontsize=5.5)
+
+
+def _ours(cell):
+    text = _plus_minus(cell["mean"], cell["std"])
+    return f"{text}, {cell['seed_std']:.1f}" if cell["n_seeds"] > 1 else text
 
 
 def _plus_minus(mean, std):

@@ -13,7 +13,8 @@ from echo_lib.rows import INPUT_STAGES, config_of
 from echo_lib.seeding import numpy_generator, seed_for
 from echo_lib.segmentation.augmentation import apply
 
-FIDELITY = "fidelity/images.csv"
+FIDELITY = ("fidelity/images.csv", "fidelity/also.csv")
+SCORE_TYPES = {"name": str, "generator": str}
 TRANSFORMED_TOGETHER = 2**18  # pixels, so that a core's cache holds them; no result depends on it
 
 
@@ -120,12 +121,13 @@ def _faithful(run, index, threshold):
     """The synthetic pairs whose image follows its map, by a mean Dice of ``threshold`` or more."""
     if threshold <= 0:
         return index
-    scores = pandas.read_csv(run.folder / FIDELITY, dtype={"name": str, "generator": str})
+    files = [run.folder / name for name in FIDELITY if (run.folder / name).is_file()]
+    scores = pandas.concat([pandas.read_csv(file, dtype=SCORE_TYPES) for file in files])
     scores = scores[scores["generator"] == "sdm"].set_index("name")["mean_dice"]
     unknown = sorted(set(index["name"]) - set(scores.index))
     if unknown:
         raise StageError(
-            f"{run.folder / FIDELITY}: no score of {len(unknown)} synthetic pairs "
+            f"{run.folder / FIDELITY[0]}: no score of {len(unknown)} synthetic pairs "
             f"({', '.join(unknown[:3])}, ...); score all of them, or set "
             "segmentation.fidelity_threshold to 0"
         )

@@ -12,13 +12,15 @@ import torch
 
 from echo_lib.checkpoints import load_weights
 from echo_lib.config import CONFIG_FOLDER, load_profile
+from echo_lib.distributed import device
 from echo_lib.provenance import PACKAGE
 from echo_lib.rows import stage_name
-from echo_lib.sdm.sampling import sample, shipped_weights
+from echo_lib.sdm.sampling import load_denoiser, sample, shipped_weights
 from echo_lib.seeding import numpy_generator, torch_generator
 from echo_lib.studio import deform, validity
 from echo_lib.studio.label_map import EDITS, Edit, edits_from, replay
 from echo_lib.studio.parameters import EditError, nearest
+from echo_lib.studio.strength import sample_maps
 
 # The columns of Fig. 4. Swirl and shear take the sector with them.
 COLUMNS = {
@@ -165,6 +167,27 @@ def echoes(denoiser, label_maps, config, *, seed):
         for b in batches
     ]
     return torch.cat(images).numpy()
+
+
+def echoes_of(run, index, label_maps):
+    """Echoes of a run's label maps by the SDMs of the gallery, each from the noise of its name.
+
+    Args:
+        run: ``provenance.Run``.
+        index: data frame of N lines with name and view.
+        label_maps: (N, H, W) uint8 SDM ids.
+
+    Returns:
+        (N, H, W) uint8 images, and the words that say which weights drew them.
+    """
+    images, words = np.zeros_like(label_maps), {}
+    for view in sorted(set(index["view"])):
+        weights, at = weights_for(run, view), np.flatnonzero(index["view"] == view)
+        names, config = index["name"].iloc[at], run.profile.sdm.sampling
+        denoiser = load_denoiser(weights.path, device=device())
+        images[at] = sample_maps(denoiser, label_maps[at], config, names=names, seed=run.seed)
+        words[weights.words] = None
+    return images, "; ".join(words)
 
 
 def weights_for(run, view):

@@ -208,7 +208,7 @@ def test_rows_as_released_score_a_structure_absent_from_both_as_nothing():
     index = pandas.DataFrame([("a", "p", "4CH", "ED")], columns=columns)
     empty = np.zeros((1, 8, 8), dtype=np.uint8)
     scores = {
-        row: measure(empty, empty, index, row=row)["dice"].tolist()
-        for row in ("real_all", "real_all_as_released")
+        variant: measure(empty, empty, index, row="real_all", variant=variant)["dice"].tolist()
+        for variant in ("as_written", "as_released")
     }
-    assert scores == {"real_all": [1, 1, 1], "real_all_as_released": [0, 0, 0]}
+    assert scores == {"as_written": [1, 1, 1], "as_released": [0, 0, 0]}

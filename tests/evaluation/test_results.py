@@ -156,3 +156,14 @@ def test_volumes_are_compared_with_both_references():
     assert table["n"].tolist() == [2, 2, 3, 2, 2]
     assert table["n_undefined"].tolist() == [1, 1, 0, 1, 1]
     assert table["bias"].iloc[4] == pytest.approx(4)
+
+
+def test_described_frames_become_strata(run):
+    cases = make_cases("real_all", VALUES)
+    names = cases["name"].unique()
+    frames = pd.DataFrame({"name": names, "contrast": range(len(names)), "fidelity": np.nan})
+    found = results.write_results(run, cases, frames=frames)["strata"]
+    assert set(found["by"]) == {"view", "phase", "contrast"}
+    written = pd.read_csv(run.folder / "evaluation/strata.csv")
+    assert written["mean"].tolist() == pytest.approx(found["mean"].tolist(), rel=1e-5)
+    assert pd.read_csv(run.folder / "evaluation/frames.csv")["name"].tolist() == list(names)

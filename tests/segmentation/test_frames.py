@@ -113,6 +113,25 @@ def test_images_that_do_not_follow_their_map_are_left_out(scored_run):
     frames = load_frames(run, find_row("sdm_and_real"), "fit", "cpu")
     assert (len(frames.names), frames.left_out) == (8 + 8, 8)
     assert load_frames(scored_run, find_row("sdm_all"), "fit", "cpu").left_out == 0
+    faithful = load_frames(scored_run, find_row("sdm_all_faithful"), "fit", "cpu")
+    assert (len(faithful.names), faithful.left_out) == (8, 8)
+
+
+def test_scores_of_further_images_lie_in_a_file_of_their_own(scored_run):
+    path = scored_run.folder / "fidelity/images.csv"
+    scores = pandas.read_csv(path)
+    scores.iloc[:4].to_csv(path, index=False)
+    scores.iloc[4:].to_csv(path.with_name("also.csv"), index=False)
+    frames = load_frames(with_threshold(scored_run, 0.7), find_row("sdm_all"), "fit", "cpu")
+    assert (len(frames.names), frames.left_out) == (8, 8)
+
+
+def test_a_row_may_see_one_map_of_each_frame(tiny_run, generate):
+    generate(tiny_run, "synthetic")
+    every = load_frames(tiny_run, find_row("sdm_all"), "fit", "cpu").names
+    some = load_frames(tiny_run, find_row("sdm_all_one_map"), "fit", "cpu").names
+    assert set(some) == {name for name in every if name.endswith("_0")}
+    assert 0 < len(some) < len(every)
 
 
 def test_a_threshold_that_nothing_reaches_or_pairs_without_a_score_are_refused(scored_run):
