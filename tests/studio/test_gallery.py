@@ -167,3 +167,21 @@ def test_the_index_is_what_fidelity_wants():
     assert set(index.columns) == set(INDEX_COLUMNS)
     assert index["name"].tolist() == ["a", "b"]
     assert index["patient"].tolist() == ["p1", "p1"]
+
+
+def test_echoes_of_a_run_are_drawn_by_view_each_from_the_noise_of_its_name(run, heart):
+    sampling = dataclasses.replace(run.profile.sdm.sampling, steps=2)
+    sdm = dataclasses.replace(run.profile.sdm, sampling=sampling)
+    run = dataclasses.replace(run, profile=dataclasses.replace(run.profile, sdm=sdm))
+    side = run.profile.data.image_size_px
+    maps = np.stack([np.kron(heart, np.ones((2, 2), np.uint8))[:side, :side]] * 2)
+    index = pd.DataFrame({"name": ["a_0", "b_0"], "view": ["2CH", "4CH"]})
+    images, words = gallery.echoes_of(run, index, maps)
+    assert (images.shape, images.dtype) == (maps.shape, np.uint8)
+    assert "camus_2CH.safetensors" in words
+    assert "camus_4CH.safetensors" in words
+    alone, _ = gallery.echoes_of(run, index.iloc[1:], maps[1:])
+    assert np.abs(alone[0].astype(int) - images[1]).max() <= 1
+    other, _ = gallery.echoes_of(run, index.assign(name=["a_0", "c_0"]), maps)
+    assert (other[0] == images[0]).all()
+    assert (other[1] != images[1]).any()
