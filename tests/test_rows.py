@@ -62,7 +62,7 @@ def test_a_row_has_the_profile_s_config_with_its_own_changes():
     config = load_profile("paper").segmentation
     assert config_of(find_row("sdm_all"), config) == config
     longer = config_of(find_row("sdm_all_longer"), config)
-    assert longer == dataclasses.replace(config, epochs=3 * config.epochs)
+    assert longer == dataclasses.replace(config, epochs=2 * config.epochs)
     released = config_of(find_row("real_all_as_released"), config)
     assert (released.variant, released.loss) == ("as_released", "cross_entropy")
     filtered = find_row("sdm_all_faithful")
