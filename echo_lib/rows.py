@@ -48,6 +48,14 @@ class Row:
         return bool(self.paper)
 
     @property
+    def is_plain(self):
+        """True where nothing but its pairs sets it apart: trained as the profile says, anew."""
+        return self == Row(
+            self.slug, self.name, self.sources, self.view, self.phase, self.paper,
+            self.real_fraction,
+        )  # fmt: skip
+
+    @property
     def views(self):
         """The views it trains on."""
         return VIEWS if self.view is None else (self.view,)
