@@ -24,10 +24,12 @@ def load(name):
 publish = load("publish")
 
 
-def test_readme_shows_what_the_results_hold():
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    assert len(publish.BLOCK.findall(readme)) == 8
-    assert publish.updated(readme, REPOSITORY / "results") == readme
+@pytest.mark.parametrize(("page", "blocks"), [("README.md", 8), ("docs/shortfall.md", 3)])
+def test_pages_show_what_the_results_hold(page, blocks):
+    assert page in publish.PAGES
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    assert len(publish.BLOCK.findall(text)) == blocks
+    assert publish.updated(text, REPOSITORY / "results") == text
 
 
 def test_readme_has_no_dice_outside_its_blocks():
@@ -79,7 +81,7 @@ def test_blocks_of_fidelity_and_ledger_by_hand(tmp_path):
         "sdm,mean_dice,share,20,4,0.85,0.8,0.9\ncyclegan,mean_dice,share,20,4,0.5,0.25,0.75\n"
         + "".join(f"sdm,{m},px,20,4,1,0,2\n" for m in publish.MEASURES if m != "mean_dice")
     )
-    lines = publish.readme_block("fidelity:demo", tmp_path).splitlines()
+    lines = publish.block("fidelity:demo", tmp_path).splitlines()
     assert lines[0].endswith("| SDM (20 images) | CycleGAN (20 images) |")
     assert lines[2] == "| Dice to the map, % | 85.0 (80.0 to 90.0) | 50.0 (25.0 to 75.0) |"
     assert lines[3] == "| contour distance, px | 1.0 (0.0 to 2.0) | – |"
@@ -87,9 +89,43 @@ def test_blocks_of_fidelity_and_ledger_by_hand(tmp_path):
         "tested_on,paper,verdict\nown,91.3,above\nown,94.0,above\nown,82.6,not run\n"
         "own,,no number in the paper\nall,91.3,below\n"
     )
-    assert publish.readme_block("ledger:demo", tmp_path) == (
+    assert publish.block("ledger:demo", tmp_path) == (
         "Of Table 1's 3 cells, by the ledger: 2 above, 1 not run.\n"
     )
-    assert publish.readme_block("fidelity:none", tmp_path) == "Not measured yet.\n"
+    assert publish.block("fidelity:none", tmp_path) == "Not measured yet.\n"
     with pytest.raises(ValueError, match="'figures:demo': expected one of table, times"):
-        publish.readme_block("figures:demo", tmp_path)
+        publish.block("figures:demo", tmp_path)
+
+
+def test_blocks_of_rows_and_strata_by_hand(tmp_path):
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / "ledger.csv").write_text(
+        "row,name,tested_on,structure,ours,low,high,n_seeds,verdict\n"
+        "sdm_all,All SDM frames,all,Mean,87.04,86.5,87.5,2,below\n"
+        "sdm_all,All SDM frames,own,Mean,1,1,1,2,below\n"
+        "sdm_4ch_ed,SDM 4CH ED,all,Mean,1,1,1,2,below\n"
+        "real_05,few,all,Mean,,,,0,not run\n"
+    )
+    rows = publish.block("rows:demo", tmp_path).splitlines()
+    assert rows[2:] == ["| All SDM frames | 2 | 87.0 (86.5 to 87.5) |"]
+    (folder / "comparisons.csv").write_text(
+        "row,other,structure,n_patients,difference,low,high,p_holm\n"
+        "sdm_all,real_all,Mean,50,-1.26,-2.5,0.5,0.034\n"
+        "sdm_then_real,sdm_all,Mean,50,2,1,3,0.001\n"
+        "sdm_then_real,sdm_all,LA,50,9,9,9,0.5\n"
+        "sdm_4ch_ed,sdm_all,Mean,50,9,9,9,0.5\n"
+    )
+    against = publish.block("against:demo", tmp_path).splitlines()
+    assert against[2:] == [
+        "| All real CAMUS frames | 50 | +1.3 (-0.5 to +2.5) | 0.034 |",
+        "| SDM, then real | 50 | +2.0 (+1.0 to +3.0) | 0.001 |",
+    ]
+    lines = [
+        f"{row},view,2CH,{structure},{mean}"
+        for row, mean in (("sdm_all", 85), ("real_all", 87.5))
+        for structure in ("LV endo", "LV epi", "LA", "Mean")
+    ]
+    (folder / "strata.csv").write_text("row,by,stratum,structure,mean\n" + "\n".join(lines))
+    strata = publish.block("strata:demo", tmp_path).splitlines()
+    assert strata[2] == "| view: 2CH |" + 4 * " 85.0, 87.5 (-2.5) |"
