@@ -51,8 +51,8 @@ def extract(archive, target):
         if error.errno != errno.ENOSPC:
             raise
         raise FetchError(
-            f"{archive}: the disk is full; what was unpacked so far is removed, free some space and "
-            "fetch again"
+            f"{archive}: the disk is full; what was unpacked so far is removed, free some space "
+            "and fetch again"
         ) from error
 
 
