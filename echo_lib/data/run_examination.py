@@ -166,10 +166,10 @@ def _named(profile, folder):
     try:
         shipped = _flat(as_dict(load_profile(profile.name)))
         own = _flat(as_dict(profile))
-        changes = [f"{k}={_text(own[k])}" for k in own if own[k] != shipped[k]]
-        overrides = parse_overrides(" ".join(changes).split())
-        if load_profile(profile.name, overrides) == profile:
-            return {"PROFILE": profile.name, "SET": " ".join(changes)}
+        changes = " ".join(f"{k}={_text(own[k])}" for k in own if own[k] != shipped[k])
+        again = load_profile(profile.name, parse_overrides(changes.split()))
+        if again == profile and not set(changes) & set("\"'`$\\"):  # the Makefile quotes SET
+            return {"PROFILE": profile.name, "SET": changes}
     except ConfigError:
         pass
     return {"PROFILE": folder / "profile.yaml"}
@@ -185,4 +185,7 @@ def _flat(values, prefix=""):
 
 
 def _text(value):
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    """A value as YAML without blanks and quotes."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_text, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)

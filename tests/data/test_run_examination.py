@@ -1,7 +1,9 @@
 """The doctor on a run: stages, prepared frames, and the command that goes on with it."""
 
 import json
+import os
 import shlex
+import subprocess
 import warnings
 
 import numpy as np
@@ -11,12 +13,12 @@ from PIL import Image
 from echo_lib import labels
 from echo_lib.config import as_yaml, load_profile, parse_overrides
 from echo_lib.data import camus, doctor, prepare, released_archive
-from echo_lib.provenance import Run, Stage, write_json, write_text
+from echo_lib.provenance import PACKAGE, Run, Stage, write_json, write_text
 
 OVERRIDES = [
     "data.source=camus", "data.training_patients=0", "data.validation_patients=0",
     "data.evaluation_split=validation", "augmentation.maps_per_frame=2",
-    "augmentation.translate=[0.0,0.1]",
+    "augmentation.translate=[0.0,0.1]", "segmentation.extra_rows=[sdm_and_real,real_25]",
 ]  # fmt: skip
 
 
@@ -85,6 +87,12 @@ def test_the_next_command_is_the_run_s_own(run):
     words = shlex.split(doctor.diagnose(run.folder).next_command)
     assert words[:2] == ["make", "figures"]
     given = dict(word.split("=", 1) for word in words[2:])
+    call = subprocess.run(
+        ["make", "--dry-run", *words[1:]], cwd=PACKAGE.parent, capture_output=True, text=True,
+        check=True, env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")},
+    ).stdout  # fmt: skip
+    assert f'set="{given["SET"]}"' in call
+    assert f'data_root="{run.data_root}" run_root="{run.run_root}"' in call
     overrides = parse_overrides(given.pop("SET").split())
     assert load_profile("smoke", overrides) == run.profile
     assert overrides["augmentation.translate"] == [0.0, 0.1]
