@@ -176,6 +176,15 @@ def _rows(text):
     return _markdown(["trained on", "seeds", "mean Dice, % (95 % interval)"], lines)
 
 
+def _means(text):
+    """Mean Dice of every row that was tested on all frames, of a run without a ledger."""
+    cells = _cells(text, tested_on="all", structure="Mean", status="run")
+    lines = [
+        [line["name"], f"{float(line['mean']):.1f}"] for line in cells if line["row"] not in SINGLE
+    ]
+    return _markdown(["trained on", "mean Dice, %"], lines)
+
+
 def _against(text):
     """Paired differences of every row from the network of all SDM frames."""
     cells = _cells(text, other="sdm_all", structure="Mean")
@@ -225,6 +234,7 @@ BLOCKS = {
     "ledger": ("ledger.csv", _verdicts),
     "fidelity": ("fidelity/summary.csv", _fidelity),
     "rows": ("ledger.csv", _rows),
+    "means": ("table.csv", _means),
     "against": ("comparisons.csv", _against),
     "strata": ("strata.csv", _strata),
     "commands": ("commands.json", _commands),

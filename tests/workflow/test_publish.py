@@ -24,7 +24,7 @@ def load(name):
 publish = load("publish")
 
 
-@pytest.mark.parametrize(("page", "blocks"), [("README.md", 8), ("docs/shortfall.md", 3)])
+@pytest.mark.parametrize(("page", "blocks"), [("README.md", 8), ("docs/shortfall.md", 5)])
 def test_pages_show_what_the_results_hold(page, blocks):
     assert page in publish.PAGES
     text = (REPOSITORY / page).read_text(encoding="utf-8")
@@ -109,6 +109,14 @@ def test_blocks_of_rows_and_strata_by_hand(tmp_path):
     )
     rows = publish.block("rows:demo", tmp_path).splitlines()
     assert rows[2:] == ["| All SDM frames | 2 | 87.0 (86.5 to 87.5) |"]
+    (folder / "table.csv").write_text(
+        "row,name,tested_on,structure,status,mean\n"
+        "sdm_all,All SDM frames,all,Mean,run,88.22\n"
+        "sdm_all,All SDM frames,own,Mean,run,1\n"
+        "cyclegan_all,CycleGAN,all,Mean,not run,\n"
+        "sdm_2ch_es,SDM 2CH ES,all,Mean,run,1\n"
+    )
+    assert publish.block("means:demo", tmp_path).splitlines()[2:] == ["| All SDM frames | 88.2 |"]
     (folder / "comparisons.csv").write_text(
         "row,other,structure,n_patients,difference,low,high,p_holm\n"
         "sdm_all,real_all,Mean,50,-1.26,-2.5,0.5,0.034\n"
