@@ -8,6 +8,7 @@ SEED ?= 0
 DATA_ROOT ?=
 RUN_ROOT ?= runs
 SET ?=
+SPLIT ?= test
 GPUS_PER_TRAINING ?= 1
 # Jobs that sample a view; the released archive in the place of sampling; EchoNet-Dynamic.
 SHARDS ?= 1
@@ -35,7 +36,7 @@ BUSY = echo "make: another run is under way in this folder" >&2; exit 1
 SUMMARY = $(BIN)/python workflow/summary.py --profile "$(PROFILE)" --run-root "$(RUN_ROOT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help figures smoke test lint lab report publish weights clean
+.PHONY: help figures smoke test lint lab evaluate report publish weights clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -57,6 +58,9 @@ lint: $(VENV)/stamp  ## style of the code, and notebooks without outputs
 
 lab: $(VENV)/stamp  ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+evaluate: $(VENV)/stamp  ## the networks of weights/ on the SPLIT of DATA_ROOT (test); Table 1
+	@$(BIN)/python workflow/evaluate.py --data-root "$(DATA_ROOT)" --split "$(SPLIT)"
 
 publish: $(VENV)/stamp  ## show a finished PROFILE in results/ and in the README
 	@$(BIN)/python workflow/publish.py --profile "$(PROFILE)" --run-root "$(RUN_ROOT)"

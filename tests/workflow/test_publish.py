@@ -10,6 +10,7 @@ import pytest
 from echo_lib.checkpoints import load_weights
 from echo_lib.config import as_yaml, load_profile
 from echo_lib.provenance import Run, Stage, sha256_file
+from echo_lib.rows import find_row
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -46,11 +47,16 @@ def test_weights_have_a_card_that_is_theirs(path):
     assert sha256_file(path) in card
     if path.stem.startswith("segmentation_"):
         assert {"layers", "mean", "std", "variant"} <= set(header)
+        assert f'row "{find_row(path.stem.removeprefix("segmentation_")).name}"' in card
+        if "image_size_px" in header:  # older files leave it to their profile
+            assert f"{header['image_size_px']} x {header['image_size_px']} px" in card
     else:
         training = header["training"]
         assert f"{training['steps']} steps of {training['batch_size']}" in card
     assert ("CC BY-NC-SA 4.0" in card) == ("CAMUS" in card)
     assert path.stat().st_size < 30e6
+    samples = path.with_suffix(".png")
+    assert (f"({samples.name})" in card) == samples.is_file()
 
 
 def test_published_run_is_copied_with_its_times(tmp_path):
