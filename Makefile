@@ -22,10 +22,11 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2
 # The first Python of this machine that has the version, venv and ensurepip.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
-# On a machine with a GPU, one job at a time has it.
+# On a machine with a GPU, one job at a time has it, or as many as its memory is known to hold.
+GPU_JOBS ?= 1
 GPU := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 FLAGS = --profile workflow/profiles/$(WORKFLOW) --snakefile workflow/Snakefile --cores $(CORES) \
-	$(if $(GPU),--resources gpu_job=1) $(SNAKEMAKE_FLAGS) --config profile="$(PROFILE)" \
+	$(if $(GPU),--resources gpu_job=$(GPU_JOBS)) $(SNAKEMAKE_FLAGS) --config profile="$(PROFILE)" \
 	seed=$(SEED) data_root="$(DATA_ROOT)" run_root="$(RUN_ROOT)" set="$(SET)" \
 	gpus=$(GPUS_PER_TRAINING) shards=$(SHARDS) archive="$(ARCHIVE)" echonet_root="$(ECHONET_ROOT)"
 # A killed run leaves Snakemake's lock behind; it is lifted, but never under a run that lives.
