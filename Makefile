@@ -8,6 +8,7 @@ SEED ?= 0
 DATA_ROOT ?=
 RUN_ROOT ?= runs
 SET ?=
+SPLIT ?= test
 GPUS_PER_TRAINING ?= 1
 # Jobs that sample a view; the released archive in the place of sampling; EchoNet-Dynamic.
 SHARDS ?= 1
@@ -22,11 +23,14 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2
 # The first Python of this machine that has the version, venv and ensurepip.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
-# On a machine with a GPU, one job at a time has it, or as many as its memory is known to hold.
+# On a machine with a GPU, one job at a time has it, or as many as its memory is known to hold. A
+# cluster's limits are its own, not this host's.
 GPU_JOBS ?= 1
 GPU := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
-FLAGS = --profile workflow/profiles/$(WORKFLOW) --snakefile workflow/Snakefile --cores $(CORES) \
-	$(if $(GPU),--resources gpu_job=$(GPU_JOBS)) $(SNAKEMAKE_FLAGS) --config profile="$(PROFILE)" \
+GPU_LIMIT = $(if $(GPU),--resources gpu_job=$(GPU_JOBS))
+LIMITS = $(if $(filter default,$(WORKFLOW)),--cores $(CORES) $(GPU_LIMIT))
+FLAGS = --profile workflow/profiles/$(WORKFLOW) --snakefile workflow/Snakefile $(LIMITS) \
+	$(SNAKEMAKE_FLAGS) --config profile="$(PROFILE)" \
 	seed=$(SEED) data_root="$(DATA_ROOT)" run_root="$(RUN_ROOT)" set="$(SET)" \
 	gpus=$(GPUS_PER_TRAINING) shards=$(SHARDS) archive="$(ARCHIVE)" echonet_root="$(ECHONET_ROOT)"
 # A killed run leaves Snakemake's lock behind; it is lifted, but never under a run that lives.
@@ -35,7 +39,7 @@ BUSY = echo "make: another run is under way in this folder" >&2; exit 1
 SUMMARY = $(BIN)/python workflow/summary.py --profile "$(PROFILE)" --run-root "$(RUN_ROOT)"
 
 .DEFAULT_GOAL := help
-.PHONY: help figures smoke test lint lab report publish weights clean
+.PHONY: help figures smoke test lint lab evaluate report publish weights clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -57,6 +61,9 @@ lint: $(VENV)/stamp  ## style of the code, and notebooks without outputs
 
 lab: $(VENV)/stamp  ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+evaluate: $(VENV)/stamp  ## the networks of weights/ on the SPLIT of DATA_ROOT (test); Table 1
+	@$(BIN)/python workflow/evaluate.py --data-root "$(DATA_ROOT)" --split "$(SPLIT)"
 
 publish: $(VENV)/stamp  ## show a finished PROFILE in results/ and in the README
 	@$(BIN)/python workflow/publish.py --profile "$(PROFILE)" --run-root "$(RUN_ROOT)"

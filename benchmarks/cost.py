@@ -102,7 +102,11 @@ def cost(profile, *, assumed=None):
 def _training_row(training, flops, assumed):
     images = len(VIEWS) * training.steps * training.batch_size
     what = f"training of both views, {training.steps:,} steps of {training.batch_size} each"
-    return _row(what, images, images * flops["training"], assumed, "of_peak_in_training")
+    row = _row(what, images, images * flops["training"], assumed, "of_peak_in_training")
+    for gpus in GPUS:
+        largest_share = -(-training.batch_size // gpus)
+        row[f"hours_{gpus}"] = row["hours_1"] * largest_share / training.batch_size
+    return row
 
 
 def _row(what, images, flops, assumed, fraction):
@@ -140,7 +144,8 @@ The modulations are {share:.1%} of a step and the same at every step, so a cache
 ## The paper's work
 
 Each view has a model of its own. The sampled images are those of all label maps, {maps:,} of them;
-a step evaluates the network once, whatever the sampler. Several GPUs share the work evenly.
+a step evaluates the network once, whatever the sampler. Several GPUs share the work evenly; of a
+training batch each takes whole images, and the largest share sets the pace.
 
 {table}"""
 

@@ -2,218 +2,83 @@
 
     python -m benchmarks.sdm                          # the paper's size, one image
     python -m benchmarks.sdm --profile demo --batch 16
+    python -m benchmarks.sdm --groups training --add  # more rows of a table, or its last ones
 
-Prints a table and writes it with its provenance to ``benchmarks/results``. Weights and label maps
-are drawn at random: no time depends on them.
+Prints a table and writes it with its provenance to ``benchmarks/results``, anew after each group of
+rows. Weights and label maps are drawn at random: no time depends on them. A group that needs more
+memory than there is says so and is not run.
 """
 
 import argparse
-import dataclasses
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import json
 from pathlib import Path
 
-import torch
-
-from benchmarks import measure
-from benchmarks.cost import SAMPLERS, sdm_flops
+from benchmarks import measure, memory
+from benchmarks.sdm_bench import COLUMNS, GIB, Bench
+from benchmarks.sdm_groups import GROUPS, WHATS
 from echo_lib.config import load_profile
 from echo_lib.distributed import device as default_device
-from echo_lib.precision import autocast, has_bfloat16
-from echo_lib.sdm.denoiser import CompiledStep, Denoiser, sample
-from echo_lib.sdm.diffusion import GaussianDiffusion
-from echo_lib.sdm.recipe import Recipe, build_network
-from echo_lib.sdm.stream import FrameStream
+from echo_lib.precision import has_bfloat16
 
-COLUMNS = {
-    "what": ("what", ""),
-    "precision": ("precision", ""),
-    "batch": ("images", "d"),
-    "seconds": ("seconds", ".3g"),
-    "images_per_second": ("images/s", ".3g"),
-    "tflop": ("TFLOP", ".3g"),
-    "tflops_per_second": ("TFLOP/s", ".3g"),
-    "of_matmul": ("of the matmul rate", ".2f"),
-    "of_uncached": ("of the uncached step", ".2f"),
-    "peak_gib": ("peak memory, GiB", ".2f"),
-    "timed": ("timed", ""),
-}
+PRECISIONS = ("float32", "bfloat16")
+PROCESS_BYTES, MARGIN = GIB, 1.1  # libraries, and what kernels need within themselves
 # What is aimed at, at the paper's size: (row, column, kind of device, bound, least or most).
 TARGETS = (
     ("step, cached", "of_uncached", "cpu", 0.66, "most"),
     ("step, cached", "of_matmul", "cpu", 0.75, "least"),
     ("step, cached", "of_matmul", "cuda", 0.40, "least"),
+    ("step, cached, compiled", "of_matmul", "cuda", 0.40, "least"),
     ("training step", "of_matmul", "cuda", 0.35, "least"),
+    ("training step, compiled", "of_matmul", "cuda", 0.35, "least"),
 )
 
 
-@dataclass
-class Bench:
-    """A network on a device, what is asked of it, and the rows found."""
+def run(bench, *, groups, precisions, memory_gib=None, done=lambda: None):
+    """Run the groups whose rows are not there yet.
 
-    profile: object
-    device: torch.device
-    batch: int
-    rounds: int
-    matmul_size: int
-    model: torch.nn.Module = None
-    flops: dict = None
-    rates: dict = field(default_factory=dict)  # precision to operations per second
-    seconds: dict = field(default_factory=dict)  # (what, precision) to seconds
-    rows: list = field(default_factory=list)
-
-    def __post_init__(self):
-        sdm, size = self.profile.sdm, self.profile.data.image_size_px
-        recomputing = sdm.training.checkpoint_activations
-        self.flops = sdm_flops(sdm.network, size, batch=self.batch, recomputing=recomputing)
-        model = build_network(sdm.network, 0).to(self.device, memory_format=torch.channels_last)
-        self.model = model.eval().requires_grad_(False)
-
-    def inputs(self):
-        """x_t, t and one-hot label maps of the batch."""
-        network, size = self.profile.sdm.network, self.profile.data.image_size_px
-        generator = torch.Generator().manual_seed(0)
-        x = torch.randn(self.batch, network.image_channels, size, size, generator=generator)
-        ids = torch.randint(0, network.classes, (self.batch, 1, size, size), generator=generator)
-        onehot = (ids == torch.arange(network.classes).view(1, -1, 1, 1)).float()
-        x, onehot = (v.to(self.device, memory_format=torch.channels_last) for v in (x, onehot))
-        return x, torch.full((self.batch,), 500, device=self.device), onehot
-
-    def add(self, what, precision, *, seconds, flops, images=True, peak=None, timed="yes"):
-        """Put down a row; its rate is also given as a fraction of the matrix product's."""
-        self.seconds[what, precision] = seconds
-        uncached, step = self.seconds.get(("step, uncached", precision)), what.startswith("step")
-        self.rows.append({
-            "what": what, "precision": precision, "seconds": seconds,
-            "batch": self.batch if images else None,
-            "images_per_second": self.batch / seconds if images else None,
-            "tflop": flops / 1e12, "tflops_per_second": flops / seconds / 1e12,
-            "of_matmul": flops / seconds / self.rates[precision],
-            "of_uncached": seconds / uncached if step else None,
-            "peak_gib": peak / 2**30 if peak else None, "timed": timed,
-        })  # fmt: skip
-
-
-@contextmanager
-def sampling(device, precision):
-    """How a sampler runs the network."""
-    with torch.inference_mode(), autocast(device, precision):
-        yield
-
-
-def time_steps(bench, precision, *, compiled):
-    """One evaluation of the network: uncached, cached, and the labels' encoding.
-
-    The matrix product takes turns with them, so their fractions of it are of one spell.
+    Args:
+        bench: ``Bench``; the rows are added to its own.
+        groups: of ``GROUPS``.
+        precisions: "float32", "bfloat16".
+        memory_gib: the most memory to take; None takes what is free.
+        done: called after each group.
     """
-    dtype = getattr(torch, precision)
-    product, operations = measure.matrix_product(bench.device, dtype, size=bench.matmul_size)
-    with sampling(bench.device, precision):
-        x, t, onehot = bench.inputs()
-        calls = {"step, uncached": lambda: bench.model(x, t, onehot)}
-        peaks = {"step, uncached": peak(bench, calls["step, uncached"])}
-        condition = bench.model.encode_labels(onehot)
-        calls["step, cached"] = lambda: bench.model(x, t, condition)
-        if compiled:
-            step = CompiledStep(bench.model)
-            calls["step, cached, compiled"] = lambda: step(x, t, condition)
-        calls["labels encoded, once a map"] = lambda: bench.model.encode_labels(onehot)
-        for name in list(calls)[1:]:
-            peaks[name] = peak(bench, calls[name])
-        if compiled and step.call is bench.model:
-            del calls["step, cached, compiled"]
-        product()
-        timed = calls | {"matmul": product}
-        seconds = measure.fastest(timed, device=bench.device, rounds=bench.rounds, warm=True)
-    bench.rates[precision] = operations / seconds["matmul"]
-    product_s = seconds["matmul"]
-    bench.add("matrix product", precision, seconds=product_s, flops=operations, images=False)
-    kinds = {"step, uncached": "uncached", "labels encoded, once a map": "encode"}
-    for name in calls:
-        flops = bench.flops[kinds.get(name, "cached")]
-        bench.add(name, precision, seconds=seconds[name], flops=flops, peak=peaks[name])
-
-
-def time_samplers(bench, precision, *, most_s):
-    """Images per second of each sampler: timed, or added up where that would take too long."""
-    network = bench.profile.sdm.network
-    process = GaussianDiffusion.from_config(bench.profile.sdm.diffusion)
-    denoiser = Denoiser(bench.model, process, {})
-    size = bench.profile.data.image_size_px
-    maps = torch.randint(
-        0, network.classes, (bench.batch, size, size), generator=torch.Generator().manual_seed(0)
-    )
-    step = bench.seconds["step, cached", precision]
-    encoding = bench.seconds["labels encoded, once a map", precision]
-    for sampler, steps in SAMPLERS:
-        config = dataclasses.replace(
-            bench.profile.sdm.sampling, sampler=sampler, steps=steps, precision=precision, eta=0.0
-        )
-        generators = [torch.Generator().manual_seed(n) for n in range(bench.batch)]
-        seconds, timed = encoding + steps * step, "from its steps"
-        if seconds <= most_s:
-            timed = "yes"
-            seconds = measure.seconds_of(
-                lambda c=config, g=generators: sample(denoiser, maps, c, generators=g),
-                device=bench.device,
-            )
-        flops = bench.flops["encode"] + steps * bench.flops["cached"]
-        what = f"{sampler}, {steps} steps"
-        bench.add(what, precision, seconds=seconds, flops=flops, timed=timed)
-
-
-def time_training(bench, precision):
-    """One step of training: noise, forward, backward, AdamW and the averaged weights."""
-    recipe = _recipe(bench, precision)
-    most = peak(bench, recipe.update)
-    seconds = measure.fastest(
-        {"training": recipe.update}, device=bench.device, rounds=bench.rounds, warm=True
-    )["training"]
-    flops = bench.flops["training"]
-    bench.add("training step", precision, seconds=seconds, flops=flops, peak=most)
-
-
-def _recipe(bench, precision):
-    sdm, size = bench.profile.sdm, bench.profile.data.image_size_px
-    config = dataclasses.replace(
-        sdm.training, batch_size=bench.batch, micro_batch_size=bench.batch, precision=precision
-    )
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (bench.batch, 1, size, size), generator=generator)
-    maps = torch.randint(0, sdm.network.classes, (bench.batch, size, size), generator=generator)
-    stream = FrameStream(
-        images.to(bench.device, torch.uint8), maps.to(bench.device, torch.uint8),
-        tuple(map(str, range(bench.batch))), (0, "benchmark"), sdm.diffusion.timesteps,
-        config.flip_probability, config.label_dropout, sdm.network.image_channels,
-        sdm.network.classes,
-    )  # fmt: skip
-    model = bench.model.train().requires_grad_(True)
-    model.checkpoint_activations = config.checkpoint_activations
-    return Recipe(
-        None, "benchmark", config, bench.device, model,
-        GaussianDiffusion.from_config(sdm.diffusion),
-        torch.optim.AdamW(model.parameters(), lr=0.0, fused=True),
-        [parameter.detach().clone() for parameter in model.parameters()],
-        stream, log=[], pending=[],
-    )  # fmt: skip
-
-
-def peak(bench, call):
-    """The most memory of a call, which also warms it up."""
-    return measure.peak_memory_bytes(call, device=bench.device)
-
-
-def run(profile, *, device, batch, rounds, precisions, compiled, training, most_s, matmul_size):
-    """The benchmark's record; the arguments are those of the command line."""
-    bench = Bench(profile, device, batch, rounds, matmul_size)
+    free = memory.free_bytes(bench.device) if memory_gib is None else memory_gib * GIB
     for precision in precisions:
-        time_steps(bench, precision, compiled=compiled)
-        time_samplers(bench, precision, most_s=most_s)
-    if training:
-        time_training(bench, precisions[-1])
-    facts = {"profile": profile.name, "size_px": profile.data.image_size_px, "rounds": rounds}
-    facts["targets"] = targets(bench.rows, device) if profile.name == "paper" else []
-    return measure.record("sdm", bench.rows, COLUMNS, device=device, **facts)
+        for group in (name for name in GROUPS if name in groups):
+            what, needed, timing = GROUPS[group]
+            if bench.row(what, precision):
+                continue
+            bytes_ = PROCESS_BYTES + MARGIN * needed(bench, precision)
+            told = f"needs {bytes_ / GIB:.1f} GiB, {(free or 0) / GIB:.1f} free"
+            print(f"{group}, {precision}: {told}", flush=True)
+            if free is not None and bytes_ > free:
+                bench.add_missing(what, precision, told)
+            else:
+                timing(bench, precision)
+                bench.model.zero_grad(set_to_none=True)
+                bench.model.eval().requires_grad_(False)
+            done()
+
+
+def record_of(bench):
+    """The benchmark's record of the rows that are there."""
+    profile = bench.profile
+    rows = sorted(
+        bench.rows, key=lambda row: (PRECISIONS.index(row["precision"]), WHATS.index(row["what"]))
+    )
+    facts = {
+        **identity(bench),
+        "rounds": bench.rounds,
+        "targets": targets(rows, bench.device) if profile.name == "paper" else [],
+    }
+    return measure.record("sdm", rows, COLUMNS, device=bench.device, **facts)
+
+
+def identity(bench):
+    """What rows of one table have in common, beside the machine."""
+    size = bench.profile.data.image_size_px
+    return {"profile": bench.profile.name, "size_px": size, "batch": bench.batch}
 
 
 def targets(rows, device):
@@ -224,32 +89,66 @@ def targets(rows, device):
          "met": row[column] <= bound if bound_is == "most" else row[column] >= bound}
         for what, column, kind, bound, bound_is in TARGETS
         for row in rows
-        if row["what"] == what and kind == device.type
+        if row["what"] == what and kind == device.type and row[column] is not None
     ]  # fmt: skip
+
+
+def earlier_rows(path, expected):
+    """The rows of a record that may be added to; those that were not run are left out.
+
+    Raises:
+        ValueError: the record is of another profile, batch or machine.
+    """
+    if not path.is_file():
+        return []
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in expected.items():
+        if record.get(key) != value:
+            raise ValueError(
+                f"{path}: {key} {record.get(key)!r}, expected {value!r}; rows of both do not "
+                "compare: choose another --out, or leave --add out to begin anew"
+            )
+    return [row for row in record["rows"] if row["seconds"]]
+
+
+def parser_of(device):
+    """The command line's options."""
+    native = ["bfloat16"] if has_bfloat16(device) else []
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="paper", help="whose network; default %(default)s")
+    parser.add_argument("--out", type=Path, help="default benchmarks/results/sdm_<machine>.json")
+    parser.add_argument("--add", action="store_true", help="keep the rows of --out, add others")
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, dest="precisions",
+        default=native if device.type == "cuda" else ["float32", *native],
+    )  # fmt: skip
+    parser.add_argument("--batch", type=int, default=1, help="images; default %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="the fastest counts")
+    parser.add_argument("--most-s", type=float, default=60.0, help="longest sampler to be timed")
+    parser.add_argument("--matmul-size", type=int, default=4096, help="rows of the product")
+    parser.add_argument("--memory-gib", type=float, help="the most to take; default: what is free")
+    return parser
 
 
 def main(arguments=None):
     """The command line."""
     device = default_device()
-    native = ["bfloat16"] if has_bfloat16(device) else []
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="paper", help="whose network; default %(default)s")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/sdm_<machine>.json")
-    parser.add_argument("--batch", type=int, default=1, help="images; default %(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="the fastest counts")
-    parser.add_argument(
-        "--precision", nargs="+", choices=["float32", "bfloat16"], dest="precisions",
-        default=native if device.type == "cuda" else ["float32", *native],
-    )  # fmt: skip
-    parser.add_argument("--no-compile", action="store_false", dest="compiled")
-    parser.add_argument("--no-training", action="store_false", dest="training")
-    parser.add_argument("--most-s", type=float, default=60.0, help="longest sampler to be timed")
-    parser.add_argument("--matmul-size", type=int, default=4096, help="rows of the product")
-    chosen = vars(parser.parse_args(arguments))
-    profile, out = load_profile(chosen.pop("profile")), chosen.pop("out")
-    record = run(profile, device=device, **chosen)
-    machine = measure.machine_slug(device)
-    measure.write(record, out or measure.RESULTS / f"sdm_{profile.name}_{machine}.json")
+    chosen = parser_of(device).parse_args(arguments)
+    profile = load_profile(chosen.profile)
+    bench = Bench(profile, device, chosen.batch, chosen.rounds, chosen.matmul_size, chosen.most_s)
+    name = f"sdm_{profile.name}_{measure.machine_slug(device)}.json"
+    path = chosen.out or measure.RESULTS / name
+    if chosen.add:
+        bench.rows = earlier_rows(path, identity(bench) | {"machine": measure.machine(device)})
+    run(
+        bench,
+        groups=chosen.groups,
+        precisions=chosen.precisions,
+        memory_gib=chosen.memory_gib,
+        done=lambda: measure.write(record_of(bench), path),
+    )
+    record = record_of(bench)
     print(measure.as_table(record))
     for line in record["targets"]:
         print(line)

@@ -82,7 +82,7 @@ class SDMTrainingConfig:
 
     steps: int
     batch_size: int  # over all processes
-    micro_batch_size: int  # per forward pass; gradients accumulate over the rest
+    micro_batch_size: int  # at most so many a forward pass; gradients accumulate over the rest
     learning_rate: float
     warmup_steps: int
     weight_decay: float
@@ -93,6 +93,7 @@ class SDMTrainingConfig:
     label_dropout: float  # probability of a null condition, for guidance
     precision: str  # "float32", "bfloat16", or "auto": bfloat16 where the device has it
     checkpoint_activations: bool  # recompute them in the backward pass: less memory, more time
+    compile: bool  # torch.compile of the network; worth its start where steps are many
     checkpoint_every: int  # steps
     log_every: int  # steps
     preview_every: int  # steps between images of fixed maps and seeds; 0 makes none

@@ -6,6 +6,8 @@ import os
 import torch
 import torch.distributed as dist
 
+MESSAGE_BYTES = 64 * 2**20  # of gradients, summed in one go
+
 
 def world_size():
     """How many processes share the work."""
@@ -69,14 +71,45 @@ def agreed(flag, device):
     return bool(answer.item())
 
 
+def share(count):
+    """This process's part of ``count`` items, a range; no part is larger by more than one.
+
+    Where there are more processes than items, some have none.
+    """
+    return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
+
+
 def sum_gradients(model):
-    """Add the gradients of all processes; a process without a share contributes zeros."""
+    """Add the gradients of all processes; a process without a share contributes zeros.
+
+    Many travel in one message: hundreds of small ones would each wait for the network.
+    """
     if not dist.is_initialized():
         return
     for parameter in model.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
+    for bucket in buckets([parameter.grad for parameter in model.parameters()]):
+        flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+        dist.all_reduce(flat)
+        parts = flat.split([gradient.numel() for gradient in bucket])
+        for gradient, part in zip(bucket, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def buckets(tensors, *, most_bytes=MESSAGE_BYTES):
+    """``tensors`` in their order, cut into lists of one dtype and at most so many bytes.
+
+    A tensor that is larger by itself makes a list of its own.
+    """
+    lists, free = [], 0
+    for tensor in tensors:
+        if not lists or tensor.nbytes > free or tensor.dtype != lists[-1][0].dtype:
+            lists.append([])
+            free = most_bytes
+        lists[-1].append(tensor)
+        free -= tensor.nbytes
+    return lists
 
 
 def summed(tensor):

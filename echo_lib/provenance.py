@@ -42,7 +42,7 @@ STAGE_CODE = {
         "labels.py", "seeding.py", "checkpoints.py", "distributed.py", "precision.py",
         "data/datasets.py",
         "sdm/blocks.py", "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "sdm/denoiser.py",
-        "sdm/stream.py", "sdm/recipe.py", "sdm/preview.py", "sdm/training.py",
+        "sdm/stream.py", "sdm/carry.py", "sdm/recipe.py", "sdm/preview.py", "sdm/training.py",
     ),
     "synthetic": (
         "labels.py", "seeding.py", "checkpoints.py", "precision.py", "data/datasets.py",

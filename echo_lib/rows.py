@@ -48,6 +48,14 @@ class Row:
         return bool(self.paper)
 
     @property
+    def is_plain(self):
+        """True where nothing but its pairs sets it apart: trained as the profile says, anew."""
+        return self == Row(
+            self.slug, self.name, self.sources, self.view, self.phase, self.paper,
+            self.real_fraction,
+        )  # fmt: skip
+
+    @property
     def views(self):
         """The views it trains on."""
         return VIEWS if self.view is None else (self.view,)
@@ -115,7 +123,7 @@ EXTRA_ROWS = (
     _all("sdm_all_longer", "All SDM frames, twice as long", "synthetic", longer=2),
     _all("real_all_longer", "All real frames, twice as long", "real", longer=2),
     _all("sdm_all_one_map", "All SDM frames, 1 map a frame", "synthetic", maps_per_frame=1),
-    _all("sdm_all_faithful", "All SDM frames that follow their map", "synthetic",
+    _all("sdm_all_faithful", "SDM frames that follow their map", "synthetic",
          fidelity_threshold=0.8),
     *(row for percent in (5, 10, 25, 50) for row in _fractions(percent)),
 )  # fmt: skip

@@ -1,10 +1,10 @@
-"""What the repository shows of a finished run: ``results/<profile>/`` and the README's numbers.
+"""What the repository shows of a finished run: ``results/<profile>/`` and the pages' numbers.
 
     python workflow/publish.py --profile demo
-    python workflow/publish.py            # the README alone, from what results/ holds
+    python workflow/publish.py            # the pages alone, from what results/ holds
 
-A number in the README stands between ``<!-- results:NAME -->`` and ``<!-- end -->`` and comes from
-a file of ``results/``; a test compares the two.
+A measured number in the README or in docs/ stands between ``<!-- results:NAME -->`` and
+``<!-- end -->`` and comes from a file of ``results/``; a test compares the two.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from echo_lib.config import load_profile
 from echo_lib.provenance import atomic_path, manifests_of, write_json, write_text
+from echo_lib.rows import ROWS, find_row
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Stage to the files of it that are shown; what a run has not made is left out.
@@ -28,7 +29,7 @@ FILES = {
     "evaluation": (
         "dice.csv", "table.csv", "table.md", "ledger.csv", "ledger.md", "comparisons.csv",
         "contradictions.csv", "distances.csv", "volumes.csv", "agreement.csv", "echonet.csv",
-        "manifest.json",
+        "frames.csv", "strata.csv", "manifest.json",
     ),
     "fidelity": ("summary.csv", "strength.csv", "distances.csv", "manifest.json"),
     "figures": ("sampler_table.csv",),
@@ -38,6 +39,7 @@ COMMANDS = {
     "make test": "`make test` after that",
     "make smoke": "`make smoke` after that",
 }
+PAGES = ("README.md", "docs/shortfall.md")
 BLOCK = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -80,11 +82,11 @@ def publish(folder, target, *, note=""):
     write_json(target / "run.json", record)
 
 
-def readme_block(name, results):
-    """The text of a README block: ``KIND:PROFILE`` of BLOCKS, or ``commands``."""
+def block(name, results):
+    """The text of a page's block: ``KIND:PROFILE`` of BLOCKS, or ``commands``."""
     kind, _, profile = name.partition(":")
     if kind not in BLOCKS:
-        raise ValueError(f"README block {name!r}: expected one of {', '.join(BLOCKS)}")
+        raise ValueError(f"block {name!r}: expected one of {', '.join(BLOCKS)}")
     file, render = BLOCKS[kind]
     path = results / profile / file
     if not path.is_file():
@@ -140,9 +142,9 @@ def _fidelity(text):
     return "\n".join(rows) + "\n"
 
 
-def _interval(line, factor):
+def _interval(line, factor, *, sign=""):
     mean, low, high = (factor * float(line[key]) for key in ("mean", "low", "high"))
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+    return f"{mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
 def _verdicts(text):
@@ -152,6 +154,70 @@ def _verdicts(text):
     return f"Of Table 1's {sum(counts.values())} cells, by the ledger: {told}.\n"
 
 
+def _cells(text, **wanted):
+    """Lines of a CSV table in which the named columns have these values."""
+    lines = csv.DictReader(io.StringIO(text))
+    return [line for line in lines if all(line[key] == value for key, value in wanted.items())]
+
+
+def _markdown(head, lines):
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def _rows(text):
+    """Mean Dice of every row that was tested on all frames, with its interval."""
+    cells = _cells(text, tested_on="all", structure="Mean")
+    lines = [
+        [line["name"], line["n_seeds"], _interval(line | {"mean": line["ours"]}, 1)]
+        for line in cells
+        if line["verdict"] != "not run" and line["row"] not in SINGLE
+    ]
+    return _markdown(["trained on", "seeds", "mean Dice, % (95 % interval)"], lines)
+
+
+def _means(text):
+    """Mean Dice of every row that was tested on all frames, of a run without a ledger."""
+    cells = _cells(text, tested_on="all", structure="Mean", status="run")
+    lines = [
+        [line["name"], f"{float(line['mean']):.1f}"] for line in cells if line["row"] not in SINGLE
+    ]
+    return _markdown(["trained on", "mean Dice, %"], lines)
+
+
+def _against(text):
+    """Paired differences of every row from the network of all SDM frames."""
+    cells = _cells(text, other="sdm_all", structure="Mean")
+    # A pair is compared once: that of the two references stands the other way round.
+    for line in _cells(text, row="sdm_all", other="real_all", structure="Mean"):
+        turned = {"difference": "difference", "low": "high", "high": "low"}
+        turned = {key: -float(line[value]) for key, value in turned.items()}
+        cells.insert(0, line | turned | {"row": "real_all"})
+    lines = []
+    for line in (line for line in cells if line["row"] not in SINGLE):
+        points = _interval(line | {"mean": line["difference"]}, 1, sign="+")
+        name, p = find_row(line["row"]).name, float(line["p_holm"])
+        lines.append([name, line["n_patients"], points, f"{p:.2g}"])
+    return _markdown(["row", "patients", "minus All SDM frames, points", "p, Holm"], lines)
+
+
+def _strata(text):
+    """Where All SDM frames and All real frames part, by stratum: mean Dice and LA."""
+    lines, keys = [], dict.fromkeys((x["by"], x["stratum"]) for x in _cells(text, row="sdm_all"))
+    for by, stratum in keys:
+        numbers = []
+        for structure in ("LV endo", "LV epi", "LA", "Mean"):
+            place = {"by": by, "stratum": stratum, "structure": structure}
+            sdm, real = (
+                float(_cells(text, row=row, **place)[0]["mean"]) for row in ("sdm_all", "real_all")
+            )
+            numbers.append(f"{sdm:.1f}, {real:.1f} ({sdm - real:+.1f})")
+        lines.append([f"{by}: {stratum}", *numbers])
+    return _markdown(["frames", "LV endo", "LV epi", "LA", "Mean"], lines)
+
+
+# Networks of one view and phase: their place is Table 1.
+SINGLE = {row.slug for row in ROWS if row.view is not None}
 GENERATORS = {"real": "real frames", "sdm": "SDM", "cyclegan": "CycleGAN"}
 MEASURES = {
     "mean_dice": ("Dice to the map, %", 100),
@@ -161,25 +227,29 @@ MEASURES = {
     "energy_outside": ("energy outside the sector, %", 100),
 }
 VERDICTS = ("inside the interval", "above", "below", "not run")
-# Kind of a README block to the file it is made from and how.
+# Kind of a block to the file it is made from and how.
 BLOCKS = {
     "table": ("table.md", _table),
     "times": ("run.json", _times),
     "ledger": ("ledger.csv", _verdicts),
     "fidelity": ("fidelity/summary.csv", _fidelity),
+    "rows": ("ledger.csv", _rows),
+    "means": ("table.csv", _means),
+    "against": ("comparisons.csv", _against),
+    "strata": ("strata.csv", _strata),
     "commands": ("commands.json", _commands),
 }
 
 
-def updated(readme, results):
-    """The README's text with every block made anew."""
-    return BLOCK.sub(lambda m: m[1] + readme_block(m[2], results) + m[3], readme)
+def updated(page, results):
+    """A page's text with every block made anew."""
+    return BLOCK.sub(lambda m: m[1] + block(m[2], results) + m[3], page)
 
 
 def main(arguments=None):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", help="a finished run to take up; left out, only the README")
+    parser.add_argument("--profile", help="a finished run to take up; left out, only the pages")
     parser.add_argument("--run-root", type=Path, default=Path("runs"))
     parser.add_argument("--note", default="", help="what else its times should say of the run")
     chosen = parser.parse_args(arguments)
@@ -187,8 +257,8 @@ def main(arguments=None):
     if chosen.profile:
         name = load_profile(chosen.profile).name
         publish(chosen.run_root / name, results / name, note=chosen.note)
-    readme = REPOSITORY / "README.md"
-    write_text(readme, updated(readme.read_text(encoding="utf-8"), results))
+    for page in (REPOSITORY / name for name in PAGES):
+        write_text(page, updated(page.read_text(encoding="utf-8"), results))
 
 
 if __name__ == "__main__":

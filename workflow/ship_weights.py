@@ -3,188 +3,179 @@
     python workflow/ship_weights.py --profile reduced-cpu --name camus
     python workflow/ship_weights.py --profile reduced-cpu --rows real_all sdm_all
 
-The card's numbers come from the stage's manifest; a test holds card and weights together.
+The card's numbers come from the stage's manifest; a test holds card and weights together. An SDM's
+card shows samples where the run has drawn its synthetic images.
 """
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import torch
+from cards import SAMPLES, sdm_card, segmentation_card
 
 from echo_lib.checkpoints import load_weights, save_weights
 from echo_lib.config import load_profile
+from echo_lib.data.datasets import load_pairs, read_index
+from echo_lib.figures import sheet
 from echo_lib.labels import VIEWS
-from echo_lib.provenance import sha256_file, write_text
-from echo_lib.rows import find_row, stage_name
+from echo_lib.provenance import MANIFEST, atomic_path, sha256_file, write_text
+from echo_lib.rows import find_row, seeds_of, stage_name
+from echo_lib.seeding import numpy_generator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DATA = {
-    "phantom": (
-        "{n} phantoms drawn by `echo_lib.data.phantom` with seed {seed}: no patient's data.",
-        "MIT, as the code.",
-    ),
-    "camus": (
-        "{n} end-diastolic frames of the CAMUS training list, resized. S. Leclerc et al., Deep "
-        "Learning for Segmentation using an Open Large-Scale Dataset in 2D Echocardiography, IEEE "
-        "TMI 38(9), 2019, doi 10.1109/TMI.2019.2900516.",
-        "CC BY-NC-SA 4.0, as the data: non-commercial research only.",
-    ),
-}
-CARD = """# {file}
-
-Semantic diffusion model of the {view} view, {parameters:.1f} M parameters, float16, made to
-{purpose}.
-
-* **Data.** {data}
-* **Licence of these weights.** {licence}
-* **Recipe.** {size} px, prediction {prediction}, {steps} steps of {batch} images, AdamW at
-  {rate} annealed to 0, EMA {ema}, started from {start}. The whole config is in the file's header.
-{history}* **Compute.** {seconds:.0f} s on {device}, of which training steps {training:.0f} s.
-* **Seed.** {seed}. Made at commit `{commit}`{dirty}, torch {torch}.
-* **SHA-256.** `{sha}`
-* **Limits.** Small and briefly trained: texture is coarser than a scanner's, rare anatomy is not
-  covered, and a label map far from the training maps may not be followed.
-* **Not for** diagnosis, measurement in patients, or passing off images as real.
-"""
+SAMPLES_SHOWN = 8
 
 
-def ship(folder, view, name, *, purpose):
-    """Write ``weights/<name>_<view>.safetensors`` and its card from the run in ``folder``."""
-    stage = folder / "sdm" / view
-    manifest = json.loads((stage / "manifest.json").read_text(encoding="utf-8"))
-    tensors, header = load_weights(stage / "weights.safetensors")
+def ship(folder, view, name, *, profile, purpose):
+    """Write ``weights/<name>_<view>.safetensors``, its samples and its card.
+
+    Args:
+        folder: of the run.
+        view: "2CH" or "4CH".
+        name: what the files' names begin with.
+        profile: of the run, as on the command line.
+        purpose: completes the sentence: made to ...
+    """
+    manifest = read_manifest(folder, f"sdm/{view}")
+    tensors, header = load_weights(folder / "sdm" / view / "weights.safetensors")
     path = REPOSITORY / "weights" / f"{name}_{view}.safetensors"
     header["training"] = manifest["config"]["training"]
+    header["seconds_training"] = manifest["facts"]["seconds_training"]
     header["history"] = history(manifest, view)
+    samples = draw_samples(folder, view, path.with_suffix(".png"), stamp=header["stamp"])
     save_weights(path, tensors, metadata=header, dtype=torch.float16)
-    write_text(path.with_suffix(".md"), card(path, tensors, header, manifest, folder, purpose))
+    text = sdm_card(
+        path,
+        header,
+        manifest,
+        read_manifest(folder, "prepared"),
+        profile=profile,
+        parameters=sum(tensor.numel() for tensor in tensors.values()) / 1e6,
+        purpose=purpose,
+        samples=samples,
+    )
+    write_text(path.with_suffix(".md"), text)
+
+
+def read_manifest(folder, stage):
+    """The manifest of a stage of the run in ``folder``.
+
+    Raises:
+        SystemExit: the stage is not finished.
+    """
+    path = folder / stage / MANIFEST
+    if not path.is_file():
+        raise SystemExit(f"{path}: no such file; finish stage {stage!r} of this run first")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def history(manifest, view):
     """Earlier trainings that the weights went through, the first one first.
 
     Each is the steps, batch size and learning rate behind the weights that the next one started
-    from, and those weights' SHA-256.
+    from, those weights' SHA-256, and the seconds of its steps where they are known.
 
     Raises:
         SystemExit: the weights that this training started from are there no longer.
     """
-    start, expected = manifest["config"]["training"]["initial_weights"], manifest["extra"]
+    start = manifest["config"]["training"]["initial_weights"]
     if not start:
         return []
-    path = REPOSITORY / start.format(view=view)
-    if not path.is_file() or sha256_file(path) != expected["initial_weights"]:
-        raise SystemExit(f"{path}: not the weights that the training started from; restore them")
-    _, header = load_weights(path)
-    keys = ("steps", "batch_size", "learning_rate")
-    known = {key: header["training"][key] for key in keys}
-    return [*header.get("history", []), known | {"sha256": expected["initial_weights"]}]
+    path, sha256 = REPOSITORY / start.format(view=view), manifest["extra"]["initial_weights"]
+    header = load_weights(path)[1] if path.is_file() else {}
+    earlier = header.get("history", [])
+    if path.is_file() and sha256_file(path) == sha256:
+        keys = ("steps", "batch_size", "learning_rate")
+        known = {key: header["training"][key] for key in keys} | _seconds(path, header)
+        return [*earlier, known | {"sha256": sha256}]
+    if earlier and earlier[-1]["sha256"] == sha256:  # what this training gave, shipped before
+        return earlier
+    raise SystemExit(f"{path}: not the weights that the training started from; restore them")
 
 
-def _told(entry):
-    return (
-        f"* **Before that.** {entry['steps']} steps of {entry['batch_size']} images at "
-        f"{entry['learning_rate']}, which gave weights of SHA-256 `{entry['sha256'][:16]}`.\n"
-    )
+def _seconds(path, header):
+    """The seconds of a training's steps; of weights whose header lacks them, their card tells."""
+    if "seconds_training" in header:
+        return {"seconds": header["seconds_training"]}
+    told = path.with_suffix(".md")
+    found = told.is_file() and re.search(r"training steps (\d+) s", told.read_text("utf-8"))
+    return {"seconds": int(found[1])} if found else {}
 
 
-def card(path, tensors, header, manifest, folder, purpose):
-    """The model card, from the manifest of the stage that trained the weights."""
-    prepared = json.loads((folder / "prepared" / "manifest.json").read_text(encoding="utf-8"))
-    training, source = manifest["config"]["training"], prepared["config"]["data"]["source"]
-    data, licence = DATA[source]
-    view = path.stem.rpartition("_")[2]
-    n = prepared["facts"]["frames"]["training"][f"{view}_ED"]
-    return CARD.format(
-        file=path.name,
-        view=view,
-        parameters=sum(tensor.numel() for tensor in tensors.values()) / 1e6,
-        purpose=purpose,
-        data=data.format(n=n, seed=manifest["seed"]),
-        licence=licence,
-        size=prepared["config"]["data"]["image_size_px"],
-        prediction=manifest["config"]["diffusion"]["prediction"],
-        steps=training["steps"],
-        batch=training["batch_size"],
-        rate=training["learning_rate"],
-        ema=training["ema_decay"],
-        start=training["initial_weights"].format(view=view) or "random weights",
-        history="".join(map(_told, reversed(header["history"]))),
-        training=manifest["facts"]["seconds_training"],
-        sha=sha256_file(path),
-        **_made(manifest),
-    )
+def draw_samples(folder, view, path, *, stamp):
+    """Draw the samples of a card, by lot from the run's synthetic validation images of a view.
+
+    Args:
+        folder: of the run.
+        view: "2CH" or "4CH".
+        path: of the PNG; there is none where the run has not drawn its images.
+        stamp: what the PNG says on its face.
+
+    Returns:
+        What the card says of them.
+
+    Raises:
+        SystemExit: the images were drawn by other weights.
+    """
+    if not (folder / "synthetic" / MANIFEST).is_file():
+        path.unlink(missing_ok=True)
+        return ""
+    drawn, trained = (read_manifest(folder, stage) for stage in ("synthetic", f"sdm/{view}"))
+    if drawn["inputs"].get(f"sdm/{view}") != trained["outputs_digest"]:
+        raise SystemExit(f"{folder / 'synthetic'}: drawn by other weights of {view}; sample again")
+    index = read_index(folder, "synthetic")
+    index = index[(index["split"] == "validation") & (index["view"] == view)]
+    lots = numpy_generator("samples of the card", drawn["seed"], view).permutation(len(index))
+    pairs = load_pairs(folder, index.iloc[lots[:SAMPLES_SHOWN]])
+    rows = {
+        "label map": ("label maps", None, pairs.label_maps),
+        "synthetic": ("images", pairs.images[:, 0], None),
+    }
+    titles = [name.removeprefix("patient") for name in pairs.names]
+    figure = sheet.draw(rows, titles, stamp_text=stamp)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=200, metadata={"Software": None})
+    used = {key: drawn["config"]["sampling"][key] for key in ("sampler", "steps")}
+    return SAMPLES.format(file=path.name, n=len(pairs), total=len(index), **used)
 
 
-SEGMENTATION_CARD = """# {file}
+def ship_segmentation(folder, slug, *, profile, purpose):
+    """Write ``weights/segmentation_<row>.safetensors`` and its card, of the row's first seed.
 
-Segmentation network of the row "{name}" of Table 1, {parameters:,} parameters, float32, made to
-{purpose}.
+    Args:
+        folder: of the run.
+        slug: of the row.
+        profile: of the run, as on the command line.
+        purpose: completes the sentence: made to ...; None says what the row is for.
 
-* **Data.** {data}
-* **Licence of these weights.** {licence}
-* **Input and output.** One grey image of {size} x {size} px; background, LV cavity, myocardium,
-  left atrium. Read by `echo_lib.segmentation.prediction.load_network`.
-* **Recipe.** {epochs} epochs of {images} images in batches of {batch}, Adam at {rate} annealed to
-  {final}, loss {loss}, variant {variant}; the epoch with the best Dice ({dice:.1f} %) on training
-  patients held out. The network's header says its layers and normalisation.
-* **Compute.** {seconds:.0f} s on {device}.
-* **Seed.** {seed} of the run, {table_seed} of the table. Made at commit `{commit}`{dirty}, torch
-  {torch}.
-* **SHA-256.** `{sha}`
-* **Limits.** Small and made for one data set; frames of another scanner are not what it knows.
-* **Not for** diagnosis or measurement in patients.
-"""
-PAIRS = {
-    "real": "{n} frames of the CAMUS training list, with the experts' labels, resized.",
-    "synthetic": "{n} synthetic images of SDMs trained on CAMUS, with the label maps behind them.",
-}
-
-
-def ship_segmentation(folder, slug, *, purpose):
-    """Write ``weights/segmentation_<row>.safetensors`` and its card, of the table's first seed."""
-    profile = load_profile(folder / "profile.yaml")
-    config, row = profile.segmentation, find_row(slug)
-    stage = folder / stage_name(slug, config.table_seeds[0])
-    manifest = json.loads((stage / "manifest.json").read_text(encoding="utf-8"))
-    tensors, header = load_weights(stage / "weights.safetensors")
+    Raises:
+        SystemExit: a stage is not finished, or the run is one on phantoms.
+    """
+    row = find_row(slug)
+    data = read_manifest(folder, "prepared")["config"]["data"]
+    if data["source"] != "camus":
+        raise SystemExit(
+            f"{folder}: a run on {data['source']} data; expected one on CAMUS, for the cards of "
+            "segmentation networks speak of it: give the --profile of such a run"
+        )
+    stage = stage_name(slug, seeds_of(row, load_profile(profile).segmentation)[0])
+    manifest = read_manifest(folder, stage)
+    tensors, header = load_weights(folder / stage / "weights.safetensors")
+    header["image_size_px"] = data["image_size_px"]
     path = REPOSITORY / "weights" / f"segmentation_{slug}.safetensors"
     save_weights(path, tensors, metadata=header)
-    facts = manifest["facts"]
-    text = SEGMENTATION_CARD.format(
-        file=path.name,
-        name=row.name,
-        parameters=sum(tensor.numel() for tensor in tensors.values()),
+    text = segmentation_card(
+        path,
+        row,
+        manifest,
+        profile=profile,
+        size_px=data["image_size_px"],
         purpose=purpose,
-        data=" ".join(PAIRS[s].format(n=facts["training_pairs"]) for s in row.sources),
-        licence=DATA["camus"][1],
-        size=profile.data.image_size_px,
-        epochs=config.epochs,
-        images=config.images_per_epoch or facts["training_pairs"],
-        batch=config.batch_size,
-        rate=config.learning_rate,
-        final=config.final_learning_rate,
-        loss=config.loss,
-        variant=config.variant,
-        dice=100 * facts["validation_dice"],
-        table_seed=config.table_seeds[0],
-        sha=sha256_file(path),
-        **_made(manifest),
+        parameters=sum(tensor.numel() for tensor in tensors.values()),
     )
     write_text(path.with_suffix(".md"), text)
-
-
-def _made(manifest):
-    """What the cards say of how a stage was run."""
-    return {
-        "seconds": manifest["seconds"],
-        "device": manifest["device"],
-        "seed": manifest["seed"],
-        "commit": manifest["commit"][:12],
-        "dirty": " with local changes" if manifest["dirty"] else "",
-        "torch": manifest["versions"]["torch"],
-    }
 
 
 def main(arguments=None):
@@ -200,11 +191,10 @@ def main(arguments=None):
     if bool(chosen.name) == bool(chosen.rows):
         parser.error("give --name for the SDMs, or --rows for segmentation networks")
     for slug in chosen.rows:
-        purpose = chosen.purpose or "segment echocardiograms, and judge synthetic ones"
-        ship_segmentation(folder, slug, purpose=purpose)
+        ship_segmentation(folder, slug, profile=chosen.profile, purpose=chosen.purpose)
     for view in VIEWS if chosen.name else ():
         purpose = chosen.purpose or "draw echocardiograms from label maps"
-        ship(folder, view, chosen.name, purpose=purpose)
+        ship(folder, view, chosen.name, profile=chosen.profile, purpose=purpose)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from echo_lib.data.examinations import KINDS, compare
+from echo_lib.data.examinations import KINDS
+from echo_lib.data.same_frames import compare
 
 _SHOWN = 12  # lines of a list that the report prints
 
@@ -60,8 +61,8 @@ def diagnose(path, *, against=None):
 
     Args:
         path: the folder.
-        against: another folder with CAMUS frames; the images of the two are compared by content,
-            for patients that lie in both under whatever number.
+        against: another folder with CAMUS frames; the pictures of the two are compared, for
+            patients that lie in both under whatever number and at whatever size.
 
     Returns:
         ``Diagnosis``.
@@ -79,7 +80,7 @@ def diagnose(path, *, against=None):
         return found
     found.kind = recognised[0]
     KINDS[found.kind][1](found)
-    if against and found.usable:
+    if against:
         compare(found, Path(against))
     return found
 

@@ -1,14 +1,20 @@
 """The doctor's examinations: one per kind of folder, each fills a ``doctor.Diagnosis``."""
 
-from types import SimpleNamespace
-
 import pandas as pd
 
 from echo_lib.config import load_profile
 from echo_lib.data import camus, echonet, meshes, released_archive
-from echo_lib.data.camus_files import CamusError, content_digest, read_image
-from echo_lib.labels import CAMUS_NAMES, SPLITS
-from echo_lib.provenance import MANIFEST, StageError, manifests_of, require
+from echo_lib.data.camus_files import CamusError
+from echo_lib.data.frame_tables import (
+    ON_A_GPU,
+    make_figures,
+    pixels,
+    ranges,
+    report_duplicates,
+    report_frames,
+)
+from echo_lib.data.run_examination import examine_run, is_run
+from echo_lib.labels import CAMUS_NAMES, PHASES, SDM_NAMES, SPLITS, VIEWS
 
 
 def is_camus(path):
@@ -29,18 +35,14 @@ def examine_camus(found):
     if not lines:
         found.problems.append(f"{release.root}: no readable frame; restore the release")
         return
-    table = pd.DataFrame(lines)
-    dataset = table["view"] + " " + table["phase"]
-    found.tables["Frames"] = pd.crosstab(table["split"], dataset.rename("view and phase"))
-    found.tables["Sizes, spacing, grey values"] = _ranges(table)
-    found.tables["Patients"] = table.groupby("split")["patient"].nunique().to_frame("patients")
-    _report_duplicates(found, table)
-    absent = [split for split in SPLITS if split not in release.splits]
-    found.remarks += [
-        f"no {split} split: profiles that report on it cannot run" for split in absent
-    ]
-    profile = "reduced" if "test" in absent else "paper"
-    found.next_command = f"make figures PROFILE={profile} DATA_ROOT={found.path}"
+    report_frames(found, pd.DataFrame(lines), "Frames")
+    for split in (split for split in SPLITS if split not in release.splits):
+        if split == "test":
+            found.remarks.append("no test split: profiles that report on it cannot run")
+        else:
+            found.problems.append(f"{release.root}: no {split} split, which every profile needs")
+    found.remarks.append(ON_A_GPU)
+    found.next_command = make_figures(PROFILE="reduced-cpu", DATA_ROOT=found.path.absolute())
 
 
 def _read(release, split, problems):
@@ -57,58 +59,9 @@ def _read(release, split, problems):
                     continue
                 yield {
                     "name": frame.name, "patient": patient, "view": view, "phase": phase,
-                    "split": split, "digest": content_digest(image),
-                    "rows (px)": image.shape[0], "columns (px)": image.shape[1],
+                    "split": split, **pixels(image, label_map, CAMUS_NAMES),
                     "row spacing (mm)": spacing[0], "column spacing (mm)": spacing[1],
-                    "mean grey": float(image.mean()), "black (%)": 100 * float((image == 0).mean()),
-                    **{
-                        f"{name} (%)": 100 * float((label_map == i).mean())
-                        for i, name in enumerate(CAMUS_NAMES)
-                    },
                 }  # fmt: skip
-
-
-def _ranges(table):
-    columns = [name for name in table if name.endswith(("(px)", "(mm)", "grey", "(%)"))]
-    return table[columns].agg(["min", "median", "max"]).T.round(2)
-
-
-def _report_duplicates(found, table):
-    """Equal images under several names: a leak where they lie in two splits, else a remark."""
-    for _, same in table.groupby("digest", sort=False):
-        if len(same) < 2:
-            continue
-        names = " = ".join(f"{n} ({s})" for n, s in zip(same["name"], same["split"], strict=True))
-        if same["split"].nunique() > 1:
-            found.problems.append(
-                f"{names}: one image in several splits; take one of them off its list"
-            )
-        else:
-            found.remarks.append(f"{names}: one image under several names")
-
-
-def compare(found, other):
-    """Images of another CAMUS folder that are, pixel by pixel, images of this one."""
-    mine, theirs = _digests(found.path), _digests(other)
-    shared = [(mine[key], theirs[key]) for key in mine if key in theirs]
-    found.remarks.append(
-        f"{len(mine)} images compared with {len(theirs)} of {other}: {len(shared)} are the same"
-    )
-    found.remarks += [
-        f"{a.name} here is {b.name} there" for (a, _), (b, _) in shared if a.name != b.name
-    ]
-    found.problems += [
-        f"{a.name} ({s}) here is {b.name} ({t}) there: never train on one and test on the other"
-        for (a, s), (b, t) in shared
-        if s != t
-    ]
-
-
-def _digests(path):
-    """Content of every image of a CAMUS release to its (frame, split)."""
-    release = camus.open_release(path)
-    frames = [(f, split) for split in release.splits for f in camus.frames(release, split)]
-    return {content_digest(read_image(f.image_path)[0]): (f, split) for f, split in frames}
 
 
 def is_echonet(path):
@@ -117,26 +70,60 @@ def is_echonet(path):
 
 
 def examine_echonet(found):
-    """Videos by split, traced and missing, and one frame decoded."""
-    counts = {}
+    """Videos by split, traced and missing; first frames, tracings, the frames to be tested on."""
     try:
-        for split in echonet.SPLITS:
-            videos = echonet.read_file_list(found.path, split)
-            traces = echonet.read_tracings(found.path, set(videos))
-            missing = [n for n in videos if not (found.path / "Videos" / f"{n}.avi").is_file()]
-            traced = [name for name in videos if len(traces.get(name, {})) >= 2]
-            counts[split] = (len(videos), len(traced), len(missing))
-            found.problems += [f"Videos/{n}.avi: missing; download it again" for n in missing]
-        if not found.problems and counts["TEST"][1]:
-            first = echonet.load(found.path, size_px=112, limit=1)
-            share = 100 * float(first.masks.mean())
-            found.remarks.append(f"{first.index['name'][0]}: the LV covers {share:.1f} % at ED")
+        splits = {split: echonet.read_file_list(found.path, split) for split in echonet.SPLITS}
+        traces = echonet.read_tracings(found.path, set().union(*splits.values()))
     except echonet.EchoNetError as error:
         found.problems.append(str(error))
         return
+    counts, lines = {}, []
+    for split, names in splits.items():
+        there = [n for n in sorted(names) if (found.path / "Videos" / f"{n}.avi").is_file()]
+        traced = [name for name in names if len(traces.get(name, {})) >= 2]
+        counts[split] = (len(names), len(traced), len(names) - len(there))
+        found.problems += [
+            f"Videos/{n}.avi: missing; download it again" for n in sorted(names.keys() - set(there))
+        ]
+        lines += _read_videos(found, split, {name: traces.get(name, {}) for name in there})
     columns = ["videos", "with two traced frames", "missing"]
     found.tables["Videos"] = pd.DataFrame(counts, index=columns).T
-    found.next_command = f"make figures PROFILE=reduced DATA_ROOT=... ECHONET_ROOT={found.path}"
+    if lines:
+        table = pd.DataFrame(lines)
+        found.tables["Sizes, grey values of first frames, area of the LV at ED"] = ranges(table)
+        report_duplicates(found, table)
+    _report_untested(found, *counts["TEST"][:2])
+    found.remarks += ["no pixel spacing is released, so nothing is measured in mm", ON_A_GPU]
+    found.next_command = make_figures(
+        PROFILE="reduced-cpu", DATA_ROOT="/path/to/CAMUS", ECHONET_ROOT=found.path.absolute()
+    )
+
+
+def _read_videos(found, split, traces):
+    """A record per video; those of split TEST are decoded up to the frame that is tested on."""
+    for name, traced in traces.items():
+        path = found.path / "Videos" / f"{name}.avi"
+        try:
+            image, area = echonet.read_frame(path, 0), float("nan")
+            if len(traced) >= 2:
+                frame, polygon = echonet.end_diastole(traced)
+                area = 100 * echonet.polygon_area(polygon) / image.size
+                if split == "TEST":
+                    echonet.read_frame(path, frame)
+        except echonet.EchoNetError as error:
+            found.problems.append(str(error))
+            continue
+        yield {"name": name, "split": split, **pixels(image), "LV cavity at ED (%)": area}
+
+
+def _report_untested(found, videos, traced):
+    if not traced:
+        found.problems.append(
+            f"{found.path}: no traced video of split TEST, on which networks are tested; restore "
+            "FileList.csv and VolumeTracings.csv from the release"
+        )
+    elif traced < videos:
+        found.remarks.append(f"{videos - traced} videos of split TEST are not traced: left out")
 
 
 def is_archive(path):
@@ -146,19 +133,59 @@ def is_archive(path):
 
 
 def examine_archive(found):
-    """Pairs by dataset and split, and what kind of label map each dataset holds."""
+    """Pairs by dataset and split, sizes, grey and label values, what is missing or damaged."""
     try:
         root = released_archive.find_root(found.path)
         pairs = released_archive.list_pairs(root)
+    except released_archive.ArchiveError as error:
+        found.problems.append(str(error))
+        return
+    lines = [line for pair in pairs.to_dict("records") for line in _read_pair(pair, found.problems)]
+    if lines:
+        report_frames(found, pd.DataFrame(lines), "Pairs")
+    there = set(zip(pairs["split"], pairs["view"], pairs["phase"], strict=True))
+    wanted = [(s, v, p) for s in released_archive.SPLITS for v in VIEWS for p in PHASES]
+    found.problems += [
+        f"{root}: no {split} pairs of {view} {phase}; unpack the archive again"
+        for split, view, phase in wanted
+        if (split, view, phase) not in there
+    ]
+    _report_kinds(found, pairs)
+    found.remarks += [released_archive.NUMBERING, ON_A_GPU]
+    found.next_command = make_figures(
+        PROFILE="reduced-cpu", DATA_ROOT="/path/to/CAMUS", ARCHIVE=found.path.absolute()
+    )
+
+
+def _read_pair(pair, problems):
+    """The record of a pair, unless it cannot be read."""
+    arrays = []
+    for path in (pair["image"], pair["label_map"]):
+        try:
+            arrays.append(released_archive.read_png(path))
+        except (released_archive.ArchiveError, OSError, SyntaxError) as error:
+            problems.append(f"{path}: cannot be read ({error}); unpack the archive again")
+            return
+    image, label_map = arrays
+    if image.shape != label_map.shape:
+        problems.append(
+            f"{pair['image']}: {image.shape} px, its annotation {label_map.shape}; expected one "
+            "shape: unpack the archive again"
+        )
+        return
+    identity = {key: pair[key] for key in ("name", "patient", "view", "phase", "split")}
+    yield identity | pixels(image, label_map, [f"label {i}" for i in range(len(SDM_NAMES))])
+
+
+def _report_kinds(found, pairs):
+    if found.problems:
+        return
+    try:
         kinds = released_archive.kinds_of_datasets(pairs)
     except released_archive.ArchiveError as error:
         found.problems.append(str(error))
         return
-    dataset = (pairs["view"] + " " + pairs["phase"]).rename("view and phase")
-    found.tables["Pairs"] = pd.crosstab(pairs["split"], dataset)
     found.tables["Label maps"] = pd.Series(kinds, name="kind").to_frame()
-    found.remarks.append("patients are numbered as in the first release of CAMUS, not the current")
-    found.next_command = f"make figures PROFILE=reduced DATA_ROOT=... ARCHIVE={found.path}"
 
 
 def is_meshes(path):
@@ -183,30 +210,7 @@ def examine_meshes(found):
     found.tables["Meshes"] = table.groupby("unit of the file").agg(
         hearts=("heart", "size"), fewest_cells=("cells", "min"), most_cells=("cells", "max")
     )
-    found.next_command = f'make figures SET="cyclegan.meshes.folder={found.path}"'
-
-
-def is_run(path):
-    """True for the folder of a run, or of one of its stages."""
-    return (path / "profile.yaml").is_file() or any(path.glob(f"*/{MANIFEST}"))
-
-
-def examine_run(found):
-    """The finished stages, and whether their files are as they were."""
-    lines = []
-    for manifest in manifests_of(found.path):
-        profile = SimpleNamespace(name=manifest["profile"])
-        run = SimpleNamespace(folder=found.path, profile=profile, seed=manifest["seed"])
-        try:
-            require(run, manifest["stage"])
-        except StageError as error:
-            found.problems.append(str(error))
-        lines.append([manifest["stage"], len(manifest["outputs"]), manifest["finished"]])
-    columns = ["stage", "files", "finished"]
-    found.tables["Finished stages"] = pd.DataFrame(lines, columns=columns).set_index("stage")
-    if not lines:
-        found.problems.append(f"{found.path}: no finished stage; run `make figures` again")
-    found.next_command = f"make figures PROFILE={found.path.name} RUN_ROOT={found.path.parent}"
+    found.next_command = make_figures(SET=f"cyclegan.meshes.folder={found.path.absolute()}")
 
 
 # Kind to (recognises it, examines it).

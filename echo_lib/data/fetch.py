@@ -1,7 +1,7 @@
 """Download of what may be downloaded: resumed, verified, unpacked safely.
 
     python -m echo_lib.data.fetch                     # what there is
-    python -m echo_lib.data.fetch sdm_images          # into data/sdm_images
+    python -m echo_lib.data.fetch released            # into data/released
 
 Zenodo's own record gives the names, sizes and checksums of its files. A file without a known
 checksum gets one at its first download, kept in ``checksums.json`` beside it. Data sets whose
@@ -11,31 +11,23 @@ licence asks for a registration are not downloaded: the command says where to go
 import argparse
 import errno
 import json
-import shutil
-import stat
 import sys
-import tarfile
 import urllib.error
 import urllib.request
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pooch
 
+from echo_lib.data.unpacking import FetchError, extract, require_space
 from echo_lib.progress import Progress
-from echo_lib.provenance import PACKAGE, atomic_path, write_json
+from echo_lib.provenance import PACKAGE, write_json
 
 ZENODO = "https://zenodo.org/api/records"
 CHECKSUMS = "checksums.json"
 DOWNLOADS = "downloads"
 _CHUNK = 1 << 20
-_RESERVE = 64 << 20  # bytes of the disk that a download leaves free
 _TIMEOUT_S = 60
-
-
-class FetchError(RuntimeError):
-    """A download that cannot be made or trusted; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +155,7 @@ def download(file, folder):
     if path.is_file() and expected and _matches(path, expected):
         print(f"{path}: complete")
         return path
-    _require_space(folder, (file.size or 0) - (part.stat().st_size if part.exists() else 0))
+    require_space(folder, (file.size or 0) - (part.stat().st_size if part.exists() else 0))
     _complete(file, part)
     if expected and not _matches(part, expected):
         found = f"{_algorithm(expected)}:{pooch.file_hash(str(part), _algorithm(expected))}"
@@ -192,7 +184,7 @@ def _complete(file, part):
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             resumed = answer.status == 206
             length = int(answer.headers.get("Content-Length") or 0)
-            _require_space(part.parent, length)
+            require_space(part.parent, length)
             total = length + (have if resumed else 0)
             with open(part, "ab" if resumed else "wb") as out:
                 _copy(answer, out, file.name, have if resumed else 0, total)
@@ -232,76 +224,6 @@ def _algorithm(checksum):
 def _matches(path, checksum):
     algorithm, _, digest = checksum.partition(":")
     return pooch.file_hash(str(path), algorithm) == digest.lower()
-
-
-def _require_space(folder, size):
-    free = shutil.disk_usage(folder).free
-    if size + _RESERVE > free:
-        raise FetchError(
-            f"{folder}: {free >> 20} MiB free, but {max(0, size) >> 20} MiB are needed; free some "
-            "space or choose another --target"
-        )
-
-
-def extract(archive, target):
-    """Unpack a .zip or .tar archive into ``target``; nothing is written outside of it.
-
-    All members are checked before the first is written; they are unpacked beside the target and
-    moved into it when complete.
-
-    Raises:
-        FetchError: not an archive, a member outside the target, a link, a name that is there.
-    """
-    archive, target = Path(archive), Path(target)
-    mark = archive.with_name(f"{archive.name}.unpacked")
-    if mark.is_file() and mark.stat().st_mtime >= archive.stat().st_mtime:
-        return
-    opener = zipfile.ZipFile if archive.suffix == ".zip" else tarfile.open
-    try:
-        with opener(archive) as file, atomic_path(mark) as beside:
-            members = _members(file)
-            _require_safe(archive, members, target)
-            _require_space(target, sum(size for _, size, _ in members))
-            options = {} if isinstance(file, zipfile.ZipFile) else {"filter": "data"}
-            try:
-                file.extractall(beside, **options)
-                _move_into(beside, target)
-            finally:
-                shutil.rmtree(beside, ignore_errors=True)
-            beside.touch()
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise FetchError(f"{archive}: not a readable archive ({error}); fetch it again") from error
-
-
-def _members(file):
-    """(name, size, is plain file or folder) of every member."""
-    if isinstance(file, zipfile.ZipFile):
-        return [
-            (m.filename, m.file_size, not stat.S_ISLNK(m.external_attr >> 16))
-            for m in file.infolist()
-        ]
-    return [(m.name, m.size, m.isfile() or m.isdir()) for m in file.getmembers()]
-
-
-def _require_safe(archive, members, target):
-    root = target.resolve()
-    for name, _, plain in members:
-        inside = (root / name).resolve().is_relative_to(root)
-        if not inside or not plain or Path(name).is_absolute() or "\\" in name:
-            raise FetchError(
-                f"{archive}: member {name!r} is a link or lies outside {target}; the archive is "
-                "not what it should be, nothing was unpacked"
-            )
-
-
-def _move_into(beside, target):
-    """Move files under the same names; one that is there and differs is not overwritten."""
-    for path in sorted(p for p in beside.rglob("*") if p.is_file()):
-        place = target / path.relative_to(beside)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if place.exists() and pooch.file_hash(str(place)) != pooch.file_hash(str(path)):
-            raise FetchError(f"{place}: exists and differs from the archive's; move it away first")
-        path.replace(place)
 
 
 def main(arguments=None):

@@ -45,10 +45,7 @@ def write_results(run, cases, *, volumes=None, echonet=None, frames=None):
         ValueError: cases are none, or of an unknown row.
     """
     trained = _trained(cases)
-    columns = [name for name in (*CASE_COLUMNS, *DISTANCE_COLUMNS) if name in cases]
-    measured = {"dice.csv": cases[columns], "volumes.csv": volumes, "echonet.csv": echonet}
-    measured |= {"frames.csv": frames}
-    sources = {name: _csv(found) for name, found in measured.items() if found is not None}
+    sources = measured_texts(cases, volumes=volumes, echonet=echonet, frames=frames)
     rows = dict.fromkeys(row.slug for row in rows_of(run.profile.segmentation))
     rows = [find_row(slug) for slug in rows | dict.fromkeys(slug for slug, _ in trained)]
     stage = Stage.open(
@@ -61,12 +58,34 @@ def write_results(run, cases, *, volumes=None, echonet=None, frames=None):
     tables = summaries(cases, rows=rows, seed=run.seed, volumes=volumes, echonet=echonet)
     if frames is not None:
         tables["strata"] = strata.tabulate(cases, frames, rows=rows, seed=run.seed)
-    files = sources | {f"{name}.csv": _csv(found) for name, found in tables.items()}
-    files |= report.render(tables, run.profile)
+    files = sources | table_texts(tables, run.profile)
     for name, content in files.items():
         write_text(stage.folder / name, content)
     stage.finish([stage.folder / name for name in files], facts=_means(tables["table"]))
     return tables
+
+
+def measured_texts(cases, *, volumes=None, echonet=None, frames=None):
+    """File name to text of what was measured: dice.csv, volumes.csv, echonet.csv, frames.csv.
+
+    Args:
+        cases, volumes, echonet, frames: see ``write_results``.
+    """
+    columns = [name for name in (*CASE_COLUMNS, *DISTANCE_COLUMNS) if name in cases]
+    measured = {"dice.csv": cases[columns], "volumes.csv": volumes, "echonet.csv": echonet}
+    measured |= {"frames.csv": frames}
+    return {name: _csv(found) for name, found in measured.items() if found is not None}
+
+
+def table_texts(tables, profile):
+    """File name to text of what was made from it: a .csv of each table, table.md, ledger.md.
+
+    Args:
+        tables: from ``summaries``.
+        profile: its ``stamp`` stands in every title.
+    """
+    files = {f"{name}.csv": _csv(found) for name, found in tables.items()}
+    return files | report.render(tables, profile)
 
 
 def summaries(cases, *, rows, seed=0, volumes=None, echonet=None):

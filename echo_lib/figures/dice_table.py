@@ -84,8 +84,7 @@ def _head(canvas, height, width):
     for y in (height - 1, height - _HEAD_MM + 0.6, FOOT_MM + 1.6):
         canvas.plot([2, WIDTH_MM - 2], [y, y], color=INK, linewidth=0.7)
     note = (
-        "Dice, %: mean ± std over cases; under Mean, the std of the three structures' means; after "
-        "a comma, where a row has several seeds, the std of their means"
+        "Dice, %: mean ± std over cases (Mean: of the three means); after a comma: std over seeds"
     )
     label(canvas, 3, 2.3, note, ha="left", colour=MUTED, fontsize=5.5)
 

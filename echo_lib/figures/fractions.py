@@ -32,7 +32,7 @@ def series(ledger, sources, structure):
     rows = [find_row(slug) for slug in cells["row"]]
     cells = cells.assign(percent=[100 * row.real_fraction for row in rows])
     plain = [
-        row.sources == sources and row.view is row.phase is row.starts_from is None for row in rows
+        row.sources == sources and row.view is row.phase is None and row.is_plain for row in rows
     ]
     return cells.loc[plain, ["percent", "ours", "low", "high"]].sort_values("percent")
 

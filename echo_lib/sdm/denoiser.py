@@ -26,19 +26,29 @@ FRACTION = 0.5
 
 
 class CompiledStep:
-    """A network's forward pass by ``torch.compile``; where that fails it says so and goes on."""
+    """A network's forward pass by ``torch.compile``; where that fails it says so and goes on.
+
+    The network itself stays as it is, the names of its weights included.
+    """
 
     def __init__(self, model):
         self.model, self.call = model, torch.compile(model)
 
     def __call__(self, x_t, t, condition):
+        return self.attempt(lambda: self.call(x_t, t, condition))
+
+    def attempt(self, work):
+        """The result of ``work``, which may run the network; done again if compilation fails.
+
+        A backward pass is compiled when it first runs, so whoever needs one puts it into ``work``.
+        """
         try:
-            return self.call(x_t, t, condition)
+            return work()
         except TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
-            print(f"torch.compile failed ({reason}); sampling uncompiled", flush=True)
+            print(f"torch.compile failed ({reason}); going on uncompiled", flush=True)
             self.call = self.model
-            return self.model(x_t, t, condition)
+            return work()
 
 
 class Denoiser(NamedTuple):

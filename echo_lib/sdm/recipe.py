@@ -1,14 +1,15 @@
 """One view's SDM in training: network, data, optimiser, averaged weights and the step reached."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from echo_lib import distributed
-from echo_lib.checkpoints import load_into, load_state
+from echo_lib.checkpoints import load_state
 from echo_lib.precision import autocast
-from echo_lib.provenance import PACKAGE
+from echo_lib.sdm.carry import load_start
+from echo_lib.sdm.denoiser import CompiledStep
 from echo_lib.sdm.diffusion import GaussianDiffusion
 from echo_lib.sdm.stream import FrameStream
 from echo_lib.sdm.unet import SemanticUNet
@@ -22,7 +23,13 @@ LOG_COLUMNS = (
 
 @dataclass
 class Recipe:
-    """Network, data, optimiser and the step reached."""
+    """Network, data, optimiser and the step reached.
+
+    Attributes:
+        first_step, first_seconds: where this optimiser began: 0, or where the weights that it was
+            given had been carried from.
+        compiled: the network's forward pass, compiled; None runs it as it is.
+    """
 
     run: object
     view: str
@@ -33,20 +40,26 @@ class Recipe:
     optimiser: torch.optim.Optimizer
     ema: list  # of tensors, in the order of model.parameters()
     stream: FrameStream
-    step: int = 0
-    seconds: float = 0.0
+    first_step: int = 0
+    first_seconds: float = 0.0
     log: list = None  # rows of LOG_COLUMNS
     pending: list = None  # losses since the last row
+    step: int = field(init=False)
+    seconds: float = field(init=False)
+    compiled: CompiledStep | None = field(init=False)
+
+    def __post_init__(self):
+        self.step, self.seconds = self.first_step, self.first_seconds
+        self.compiled = CompiledStep(self.model) if self.config.compile else None
 
     @classmethod
     def begin(cls, run, view, folder):
         """From the checkpoint in ``folder`` where there is one, else from the first step."""
         sdm, device = run.profile.sdm, distributed.device()
         model = build_network(sdm.network, seed_for("sdm-weights", run.seed, view)).to(device)
-        start = initial_weights(sdm.training, view)
-        if start:
-            _require_same_prediction(load_into(model, start), sdm.diffusion, start)
-        model = model.to(memory_format=torch.channels_last)
+        start = load_start(model, sdm, view)
+        for network in (model, start.averaged):
+            network.to(memory_format=torch.channels_last)
         model.checkpoint_activations = sdm.training.checkpoint_activations
         recipe = cls(
             run, view, sdm.training, device, model,
@@ -54,9 +67,9 @@ class Recipe:
             torch.optim.AdamW(
                 model.parameters(), lr=0.0, weight_decay=sdm.training.weight_decay, fused=True
             ),
-            [parameter.detach().clone() for parameter in model.parameters()],
+            [parameter.detach().clone() for parameter in start.averaged.parameters()],
             FrameStream.open(run, view, device=device),
-            log=[], pending=[],
+            start.step, start.seconds, log=[], pending=[],
         )  # fmt: skip
         checkpoint = folder / "checkpoint.pt"
         if checkpoint.is_file():
@@ -88,16 +101,16 @@ class Recipe:
         return dict(zip(names, self.ema, strict=True))
 
     def learning_rate(self):
-        """Linear warm-up, then linear annealing to 0 over all steps."""
-        warmup = min(1.0, (self.step + 1) / max(1, self.config.warmup_steps))
+        """Linear warm-up of this optimiser, and linear annealing to 0 over all steps."""
+        warmup = min(1.0, (self.step - self.first_step + 1) / max(1, self.config.warmup_steps))
         return self.config.learning_rate * warmup * (1 - self.step / self.config.steps)
 
     def update(self):
         """One optimiser step over the whole batch, then the EMA."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
-        self.optimiser.zero_grad(set_to_none=True)
-        losses = self._accumulate()
+        accumulate = self._accumulate
+        losses = self.compiled.attempt(accumulate) if self.compiled else accumulate()
         distributed.sum_gradients(self.model)
         if self.config.gradient_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
@@ -112,20 +125,21 @@ class Recipe:
     def _accumulate(self):
         """Gradients of the mean loss over the batch, and its losses; the host waits for neither.
 
+        Of every batch each process computes its share, in micro-batches as equal as can be.
+
         Returns:
             (11,): the means of loss, mse and vlb, then by quartile of t the sum of the items' mse
             and the number of the items.
         """
-        size, micro = self.config.batch_size, self.config.micro_batch_size
+        size, network = self.config.batch_size, self.compiled or self.model
         total = torch.zeros(3 + 2 * len(QUARTILES), device=self.device)
-        for first in range(0, size, micro):
-            if (first // micro) % distributed.world_size() != distributed.rank():
-                continue
-            draws = range(self.step * size + first, self.step * size + min(first + micro, size))
+        self.optimiser.zero_grad(set_to_none=True)
+        for part in micro_batches(distributed.share(size), self.config.micro_batch_size):
+            draws = range(self.step * size + part.start, self.step * size + part.stop)
             x_0, onehot, t, noise = self.stream.batch(draws)
             x_t = self.process.q_sample(x_0, t, noise)
             with autocast(self.device, self.config.precision):
-                output = self.model(x_t, t, onehot)
+                output = network(x_t, t, onehot)
             terms = self.process.losses(output.float(), x_0, t, noise)
             (terms["loss"].sum() / size).backward()
             means = torch.stack([terms[k].detach().sum() for k in ("loss", "mse", "vlb")]) / size
@@ -140,7 +154,7 @@ class Recipe:
     def flush(self):
         """Turn the pending losses into a row of the log."""
         values = self.pending_values()
-        before = self.log[-1][LOG_COLUMNS.index("seconds")] if self.log else 0.0
+        before = self.log[-1][LOG_COLUMNS.index("seconds")] if self.log else self.first_seconds
         pace = (self.seconds - before) / len(values)
         means = values[:, :3].mean(axis=0).tolist()
         sums, counts = values[:, 3:].sum(axis=0).reshape(2, -1).tolist()
@@ -173,23 +187,7 @@ def build_network(config, seed):
         return SemanticUNet(config)
 
 
-def _require_same_prediction(header, config, path):
-    found = header.get("diffusion", {}).get("prediction", config.prediction)
-    if found != config.prediction:
-        raise ValueError(
-            f"{path}: weights that predict {found!r}, but sdm.diffusion.prediction is "
-            f"{config.prediction!r}; set it to {found!r} or start from other weights"
-        )
-
-
-def initial_weights(config, view):
-    """The file to start from, or None; relative names lie in the repository."""
-    if not config.initial_weights:
-        return None
-    path = PACKAGE.parent / config.initial_weights.format(view=view)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: initial weights not found; set sdm.training.initial_weights to another file, "
-            'or to "" to start from scratch'
-        )
-    return path
+def micro_batches(share, most):
+    """A range cut into the fewest ranges of at most ``most``, which differ by at most one."""
+    size, count = len(share), -(-len(share) // most)
+    return [share[size * k // count : size * (k + 1) // count] for k in range(count)]

@@ -1,10 +1,12 @@
 """Training of one view's SDM (paper, section 2.1): ED frames, one honest loop, exact resume.
 
     python -m echo_lib.sdm.training --profile demo --view 4CH
+    python -m echo_lib.sdm.training --profile demo --view 4CH --max-minutes 10
     torchrun --nproc-per-node 8 -m echo_lib.sdm.training --profile paper --view 4CH
 
 Every random number belongs to the item drawn at a step, so a resumed run equals an undisturbed one
-and the result does not depend on how many processes share the batch.
+and the result does not depend on how many processes share the batch. ``carry.safetensors`` takes a
+training to another machine, see ``echo_lib.sdm.carry``.
 """
 
 import argparse
@@ -23,10 +25,13 @@ from echo_lib.precision import has_bfloat16
 from echo_lib.progress import Progress
 from echo_lib.provenance import Stage, sha256_file, write_text
 from echo_lib.sdm import preview
-from echo_lib.sdm.recipe import LOG_COLUMNS, Recipe, initial_weights
+from echo_lib.sdm.carry import initial_weights, write_carry
+from echo_lib.sdm.recipe import LOG_COLUMNS, Recipe
 
 # What no weight depends on: a run may go on with other values.
-_FREE = {"checkpoint_activations": False, "checkpoint_every": 1, "preview_every": 0}
+_FREE = {
+    "checkpoint_activations": False, "compile": False, "checkpoint_every": 1, "preview_every": 0,
+}  # fmt: skip
 
 
 def train(run, view, *, max_minutes=None):
@@ -35,7 +40,8 @@ def train(run, view, *, max_minutes=None):
     Args:
         run: ``provenance.Run``.
         view: "2CH" or "4CH".
-        max_minutes: stop cleanly after this long, with a checkpoint to resume from.
+        max_minutes: stop cleanly after this long, with a checkpoint to resume from here and
+            weights to carry elsewhere.
 
     Returns:
         The stage's manifest; None where ``max_minutes`` ended it before the last step.
@@ -53,17 +59,26 @@ def train(run, view, *, max_minutes=None):
     recipe = Recipe.begin(run, view, stage.folder)
     done = _loop(recipe, stage.folder, max_minutes)
     manifest = None
-    if done and distributed.is_first():
-        weights = stage.folder / "weights.safetensors"
-        save_weights(weights, recipe.ema_weights(), metadata=_metadata(run, view))
-        facts = {"steps": config.training.steps, "seconds_training": round(recipe.seconds, 1)}
-        if config.training.precision == "auto":
-            facts["computed_in"] = "bfloat16" if has_bfloat16(recipe.device) else "float32"
-        _write_log(recipe, stage.folder)
-        # The log is left out of the hashes: it holds seconds, and equal runs have equal digests.
-        manifest = stage.finish([weights], facts=facts, device=recipe.device)
+    if distributed.is_first():
+        training = as_dict(config.training) | {"steps": recipe.step}
+        write_carry(stage.folder, recipe, metadata=_metadata(run, view) | {"training": training})
+        manifest = _finish(stage, recipe) if done else None
     distributed.barrier()
     return manifest
+
+
+def _finish(stage, recipe):
+    """Write weights, log and manifest."""
+    weights = stage.folder / "weights.safetensors"
+    save_weights(weights, recipe.ema_weights(), metadata=_metadata(recipe.run, recipe.view))
+    facts = {"steps": recipe.step, "seconds_training": round(recipe.seconds, 1)}
+    if recipe.first_step:
+        facts |= {"steps_carried": recipe.first_step, "seconds_carried": recipe.first_seconds}
+    if recipe.config.precision == "auto":
+        facts["computed_in"] = "bfloat16" if has_bfloat16(recipe.device) else "float32"
+    _write_log(recipe, stage.folder)
+    # Log and carry are not hashed: they hold seconds, and equal runs have equal digests.
+    return stage.finish([weights], facts=facts, device=recipe.device)
 
 
 def _open_stage(run, view):

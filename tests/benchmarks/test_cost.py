@@ -28,6 +28,9 @@ def test_hours_by_hand(record):
     assert ancestral["hours_64"] == pytest.approx(ancestral["hours_1"] / 64)
     training = record["rows"][0]
     assert training["images"] == 2 * 50_000 * 96
+    # Of 96 images each of 8 GPUs takes 12; of 64, some take 1 and some 2.
+    assert training["hours_8"] == pytest.approx(training["hours_1"] / 8)
+    assert training["hours_64"] == pytest.approx(training["hours_1"] / 48)
 
 
 def test_the_page_and_its_record_are_what_the_command_writes(record):

@@ -2,10 +2,12 @@ import errno
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +66,10 @@ def zipped(members):
     return file.getvalue()
 
 
+def files_below(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
 @pytest.mark.parametrize("ranges", [True, False], ids=["server resumes", "server starts over"])
 def test_an_interrupted_download_goes_on(server, tmp_path, ranges):
     file, server.ranges = remote(server), ranges
@@ -100,26 +106,35 @@ def test_an_unknown_checksum_is_kept_and_holds(server, tmp_path, capsys):
         "images.bin": f"sha256:{digest}"
     }
     assert "no checksum is published" in capsys.readouterr().out
+    fetch.download(file, tmp_path)  # verified by what was kept, so not asked for again
+    assert len(server.asked) == 1
+    path.write_bytes(CONTENT[:-1])  # altered on disk: downloaded again
+    assert fetch.download(file, tmp_path).read_bytes() == CONTENT
     path.unlink()
-    server.files["/images.bin"] = CONTENT[::-1]
+    server.files["/images.bin"] = CONTENT[::-1]  # altered at its source
     with pytest.raises(FetchError, match=f"expected sha256:{digest}"):
         fetch.download(file, tmp_path)
+    assert not path.exists()
 
 
-def test_a_full_disk_is_said_before_and_during(server, tmp_path, monkeypatch):
+def test_too_little_space_is_said_before_the_download(server, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1 << 20})
-    with monkeypatch.context() as patch:
-        patch.setattr(fetch.shutil, "disk_usage", lambda folder: usage)
-        with pytest.raises(FetchError, match="1 MiB free, but 1 MiB are needed"):
-            fetch.download(remote(server), tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(FetchError, match="1 MiB free, but 1 MiB are needed"):
+        fetch.download(remote(server), tmp_path)
     assert server.asked == []
 
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(fetch, "_copy", full)
-    with pytest.raises(FetchError, match="the disk is full; free some space"):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_disk_that_fills_during_the_download(server, tmp_path):
+    part = tmp_path / "images.bin.part"
+    part.symlink_to("/dev/full")
+    with pytest.raises(FetchError, match=r"images\.bin\.part: the disk is full; free some space"):
         fetch.download(remote(server), tmp_path)
+    assert server.asked == [("/images.bin", None)]
+    assert not (tmp_path / "images.bin").exists()
+    part.unlink()
+    assert fetch.download(remote(server), tmp_path).read_bytes() == CONTENT
 
 
 def test_no_connection_and_no_file(server, tmp_path):
@@ -129,35 +144,77 @@ def test_no_connection_and_no_file(server, tmp_path):
         fetch.record_files(12, zenodo=f"{server.url}/records")
 
 
-def test_a_record_is_fetched_and_unpacked(server, tmp_path, capsys):
-    archive = zipped({"SDM_generated_data/all/a.png": b"a", "SDM_generated_data/all/b.png": b"b"})
-    server.files["/files/data.zip"] = archive
-    entry = {
-        "key": "data.zip",
-        "size": len(archive),
-        "checksum": f"md5:{hashlib.md5(archive).hexdigest()}",
-        "links": {"self": f"{server.url}/files/data.zip"},
-    }
+def serve_record(server, archive, *, name="data.zip", checksum=True):
+    """The record of the released files, with one archive in it; arguments for ``fetch.fetch``."""
+    server.files[f"/files/{name}"] = archive
+    entry = {"key": name, "size": len(archive), "links": {"self": f"{server.url}/files/{name}"}}
+    if checksum:
+        entry["checksum"] = f"md5:{hashlib.md5(archive).hexdigest()}"
     number = fetch.SOURCES["released"].record
     server.files[f"/records/{number}"] = json.dumps({"files": [entry]}).encode()
-    paths = fetch.fetch("released", tmp_path, zenodo=f"{server.url}/records")
+    return {"name": "released", "zenodo": f"{server.url}/records"}
+
+
+@pytest.mark.parametrize("checksum", [True, False], ids=["published", "kept at the first fetch"])
+def test_a_record_is_fetched_and_unpacked(server, tmp_path, checksum):
+    members = {"SDM_generated_data/all/a.png": b"a", "SDM_generated_data/all/b.png": b"b"}
+    record = serve_record(server, zipped(members), checksum=checksum)
+    paths = fetch.fetch(target=tmp_path, **record)
     assert [path.name for path in paths] == ["data.zip"]
     assert (tmp_path / "SDM_generated_data/all/b.png").read_bytes() == b"b"
-    fetch.fetch("released", tmp_path, zenodo=f"{server.url}/records")  # finds it complete
+    assert (tmp_path / "downloads" / "checksums.json").is_file() != checksum
+    fetch.fetch(target=tmp_path, **record)  # finds it complete
     assert sum(path == "/files/data.zip" for path, _ in server.asked) == 1
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/tmp/outside.txt", "a/../../outside.txt"])
-def test_a_hostile_member_writes_nothing(tmp_path, name):
-    archive = tmp_path / "downloads" / "evil.zip"
-    archive.parent.mkdir()
-    archive.write_bytes(zipped({"good.txt": b"good", name: b"evil"}))
+def test_a_hostile_member_writes_nothing(server, tmp_path, name):
+    record = serve_record(server, zipped({"good.txt": b"good", name: b"evil"}))
     target = tmp_path / "target"
-    target.mkdir()
     with pytest.raises(FetchError, match="nothing was unpacked"):
-        fetch.extract(archive, target)
-    assert list(target.iterdir()) == []
-    assert not (tmp_path / "outside.txt").exists()
+        fetch.fetch(target=target, **record)
+    assert files_below(tmp_path) == ["target/downloads/data.zip"]
+    assert not Path("/tmp/outside.txt").exists()
+
+
+def tarred(members):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "pack", "module"),
+    [("data.zip", zipped, shutil), ("data.tar.gz", tarred, tarfile)],
+    ids=["zip", "tar"],
+)
+def test_a_disk_that_fills_while_unpacking_leaves_no_half(
+    server, tmp_path, monkeypatch, name, pack, module
+):
+    members = {"set/a.txt": b"first", "set/b.txt": b"second", "set/c.txt": b"third"}
+    record = serve_record(server, pack(members), name=name)
+    copy, copied = module.copyfileobj, []
+
+    def fills(source, target, *arguments, **options):
+        copied.append(target)
+        if len(copied) == 2:
+            target.write(b"se")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(source, target, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "copyfileobj", fills)
+        with pytest.raises(FetchError, match=rf"{name}: the disk is full; .*free some space"):
+            fetch.fetch(target=tmp_path, **record)
+    assert len(copied) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["downloads"]
+    assert [path.name for path in (tmp_path / "downloads").iterdir()] == [name]
+    fetch.fetch(target=tmp_path, **record)
+    assert {n: (tmp_path / n).read_bytes() for n in members} == members
 
 
 def test_a_link_in_a_tar_is_refused(tmp_path):
@@ -176,11 +233,12 @@ def test_a_broken_archive_and_a_name_in_use(tmp_path):
     with pytest.raises(FetchError, match="not a readable archive"):
         fetch.extract(broken, tmp_path / "target")
     archive = tmp_path / "other.zip"
-    archive.write_bytes(zipped({"a.txt": b"new"}))
+    archive.write_bytes(zipped({"0.txt": b"new", "a.txt": b"new"}))
     (tmp_path / "target").mkdir(exist_ok=True)
     (tmp_path / "target" / "a.txt").write_bytes(b"mine")
     with pytest.raises(FetchError, match=r"a\.txt: exists and differs"):
         fetch.extract(archive, tmp_path / "target")
+    assert files_below(tmp_path / "target") == ["a.txt"]
     assert (tmp_path / "target" / "a.txt").read_bytes() == b"mine"
 
 

@@ -60,8 +60,10 @@ def shares():
     slugs = ("sdm_all", "real_05", "real_25", "real_all", "sdm_and_real_05", "sdm_and_real")
     values = dict(zip(slugs, (85, 70, 80, 90, 82, 92), strict=True))
     cases = pd.concat([make_cases(slug, [x - 1, x + 1]) for slug, x in values.items()])
-    rows = [*PAPER_ROWS, *(find_row(slug) for slug in (*slugs[1:3], *slugs[4:], "sdm_then_real"))]
-    return ledger(cases, rows=rows)
+    others = make_cases("real_all_longer", [50, 60])  # all patients, but no point of the curve
+    more = (*slugs[1:3], *slugs[4:], "sdm_then_real", "real_all_longer")
+    rows = [*PAPER_ROWS, *map(find_row, more)]
+    return ledger(pd.concat([cases, others]), rows=rows)
 
 
 def test_series_of_the_fractions():

@@ -142,13 +142,22 @@ def environment():
     return os.environ | {"PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
 
 
-def test_two_processes_equal_one(new_run, tmp_path):
-    one, two = new_run(tmp_path / "a"), new_run(tmp_path / "b")
-    subprocess.run(command(one), env=environment(), check=True, capture_output=True)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    subprocess.run(command(two, *launcher), env=environment(), check=True, capture_output=True)
+def several(processes):
+    return ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+
+
+# A batch of 4: in micro-batches of 2, whole, and in shares of 1, 1 and 2.
+@pytest.mark.parametrize(("processes", "micro"), [(2, 2), (2, 4), (3, 4)])
+def test_several_processes_equal_one(new_run, tmp_path, processes, micro):
+    changes = {"sdm__training__steps": 5, "sdm__training__micro_batch_size": micro}
+    one, shared = new_run(tmp_path / "a", **changes), new_run(tmp_path / "b", **changes)
+    training.train(one, "4CH")
+    call = command(shared, *several(processes))
+    subprocess.run(call, env=environment(), check=True, capture_output=True)
     for name, tensor in weights(one).items():
-        torch.testing.assert_close(weights(two)[name], tensor, atol=1e-5, rtol=0)
+        torch.testing.assert_close(weights(shared)[name], tensor, atol=1e-5, rtol=0)
+    losses = [pandas.read_csv(run.folder / "sdm/4CH/log.csv") for run in (one, shared)]
+    torch.testing.assert_close(*(torch.tensor(log.loss) for log in losses), atol=1e-5, rtol=0)
 
 
 def test_killed_process_resumes_to_the_same_weights(new_run, tmp_path):
@@ -188,8 +197,7 @@ def test_another_number_of_processes_goes_on_where_the_first_stopped(new_run, tm
     script = tmp_path / "stops.py"
     script.write_text(STOPS_IN_STEP_5, encoding="utf-8")
     python, _, _, *arguments = command(parts)
-    launcher = (python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    call = [*launcher, str(script), *arguments]
+    call = [python, *several(2), str(script), *arguments]
     subprocess.run(call, env=environment(), check=True, capture_output=True)
     assert load_state(parts.folder / "sdm/4CH/checkpoint.pt")["step"] == 4
     training.train(parts, "4CH")
@@ -253,6 +261,7 @@ def test_a_run_goes_on_with_or_without_previews_and_recomputed_activations(new_r
     first = new_run(tmp_path)
     manifest = training.train(first, "4CH")
     changes = {"preview_every": 2, "checkpoint_activations": True, "checkpoint_every": 5}
+    changes |= {"compile": True}
     config = dataclasses.replace(first.profile.sdm.training, **changes)
     sdm = dataclasses.replace(first.profile.sdm, training=config)
     other = dataclasses.replace(first, profile=dataclasses.replace(first.profile, sdm=sdm))

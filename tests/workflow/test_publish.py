@@ -10,6 +10,7 @@ import pytest
 from echo_lib.checkpoints import load_weights
 from echo_lib.config import as_yaml, load_profile
 from echo_lib.provenance import Run, Stage, sha256_file
+from echo_lib.rows import find_row
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -24,10 +25,12 @@ def load(name):
 publish = load("publish")
 
 
-def test_readme_shows_what_the_results_hold():
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    assert len(publish.BLOCK.findall(readme)) == 8
-    assert publish.updated(readme, REPOSITORY / "results") == readme
+@pytest.mark.parametrize(("page", "blocks"), [("README.md", 8), ("docs/shortfall.md", 5)])
+def test_pages_show_what_the_results_hold(page, blocks):
+    assert page in publish.PAGES
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    assert len(publish.BLOCK.findall(text)) == blocks
+    assert publish.updated(text, REPOSITORY / "results") == text
 
 
 def test_readme_has_no_dice_outside_its_blocks():
@@ -44,11 +47,16 @@ def test_weights_have_a_card_that_is_theirs(path):
     assert sha256_file(path) in card
     if path.stem.startswith("segmentation_"):
         assert {"layers", "mean", "std", "variant"} <= set(header)
+        assert f'row "{find_row(path.stem.removeprefix("segmentation_")).name}"' in card
+        if "image_size_px" in header:  # older files leave it to their profile
+            assert f"{header['image_size_px']} x {header['image_size_px']} px" in card
     else:
         training = header["training"]
         assert f"{training['steps']} steps of {training['batch_size']}" in card
     assert ("CC BY-NC-SA 4.0" in card) == ("CAMUS" in card)
     assert path.stat().st_size < 30e6
+    samples = path.with_suffix(".png")
+    assert (f"({samples.name})" in card) == samples.is_file()
 
 
 def test_published_run_is_copied_with_its_times(tmp_path):
@@ -79,7 +87,7 @@ def test_blocks_of_fidelity_and_ledger_by_hand(tmp_path):
         "sdm,mean_dice,share,20,4,0.85,0.8,0.9\ncyclegan,mean_dice,share,20,4,0.5,0.25,0.75\n"
         + "".join(f"sdm,{m},px,20,4,1,0,2\n" for m in publish.MEASURES if m != "mean_dice")
     )
-    lines = publish.readme_block("fidelity:demo", tmp_path).splitlines()
+    lines = publish.block("fidelity:demo", tmp_path).splitlines()
     assert lines[0].endswith("| SDM (20 images) | CycleGAN (20 images) |")
     assert lines[2] == "| Dice to the map, % | 85.0 (80.0 to 90.0) | 50.0 (25.0 to 75.0) |"
     assert lines[3] == "| contour distance, px | 1.0 (0.0 to 2.0) | – |"
@@ -87,9 +95,51 @@ def test_blocks_of_fidelity_and_ledger_by_hand(tmp_path):
         "tested_on,paper,verdict\nown,91.3,above\nown,94.0,above\nown,82.6,not run\n"
         "own,,no number in the paper\nall,91.3,below\n"
     )
-    assert publish.readme_block("ledger:demo", tmp_path) == (
+    assert publish.block("ledger:demo", tmp_path) == (
         "Of Table 1's 3 cells, by the ledger: 2 above, 1 not run.\n"
     )
-    assert publish.readme_block("fidelity:none", tmp_path) == "Not measured yet.\n"
+    assert publish.block("fidelity:none", tmp_path) == "Not measured yet.\n"
     with pytest.raises(ValueError, match="'figures:demo': expected one of table, times"):
-        publish.readme_block("figures:demo", tmp_path)
+        publish.block("figures:demo", tmp_path)
+
+
+def test_blocks_of_rows_and_strata_by_hand(tmp_path):
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / "ledger.csv").write_text(
+        "row,name,tested_on,structure,ours,low,high,n_seeds,verdict\n"
+        "sdm_all,All SDM frames,all,Mean,87.04,86.5,87.5,2,below\n"
+        "sdm_all,All SDM frames,own,Mean,1,1,1,2,below\n"
+        "sdm_4ch_ed,SDM 4CH ED,all,Mean,1,1,1,2,below\n"
+        "real_05,few,all,Mean,,,,0,not run\n"
+    )
+    rows = publish.block("rows:demo", tmp_path).splitlines()
+    assert rows[2:] == ["| All SDM frames | 2 | 87.0 (86.5 to 87.5) |"]
+    (folder / "table.csv").write_text(
+        "row,name,tested_on,structure,status,mean\n"
+        "sdm_all,All SDM frames,all,Mean,run,88.22\n"
+        "sdm_all,All SDM frames,own,Mean,run,1\n"
+        "cyclegan_all,CycleGAN,all,Mean,not run,\n"
+        "sdm_2ch_es,SDM 2CH ES,all,Mean,run,1\n"
+    )
+    assert publish.block("means:demo", tmp_path).splitlines()[2:] == ["| All SDM frames | 88.2 |"]
+    (folder / "comparisons.csv").write_text(
+        "row,other,structure,n_patients,difference,low,high,p_holm\n"
+        "sdm_all,real_all,Mean,50,-1.26,-2.5,0.5,0.034\n"
+        "sdm_then_real,sdm_all,Mean,50,2,1,3,0.001\n"
+        "sdm_then_real,sdm_all,LA,50,9,9,9,0.5\n"
+        "sdm_4ch_ed,sdm_all,Mean,50,9,9,9,0.5\n"
+    )
+    against = publish.block("against:demo", tmp_path).splitlines()
+    assert against[2:] == [
+        "| All real CAMUS frames | 50 | +1.3 (-0.5 to +2.5) | 0.034 |",
+        "| SDM, then real | 50 | +2.0 (+1.0 to +3.0) | 0.001 |",
+    ]
+    lines = [
+        f"{row},view,2CH,{structure},{mean}"
+        for row, mean in (("sdm_all", 85), ("real_all", 87.5))
+        for structure in ("LV endo", "LV epi", "LA", "Mean")
+    ]
+    (folder / "strata.csv").write_text("row,by,stratum,structure,mean\n" + "\n".join(lines))
+    strata = publish.block("strata:demo", tmp_path).splitlines()
+    assert strata[2] == "| view: 2CH |" + 4 * " 85.0, 87.5 (-2.5) |"
