@@ -23,9 +23,12 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2
 # The first Python of this machine that has the version, venv and ensurepip.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
-# On a machine with a GPU, one job at a time has it. A cluster's limits are its own, not this host's.
+# On a machine with a GPU, one job at a time has it, or as many as its memory is known to hold. A
+# cluster's limits are its own, not this host's.
+GPU_JOBS ?= 1
 GPU := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
-LIMITS = $(if $(filter default,$(WORKFLOW)),--cores $(CORES) $(if $(GPU),--resources gpu_job=1))
+GPU_LIMIT = $(if $(GPU),--resources gpu_job=$(GPU_JOBS))
+LIMITS = $(if $(filter default,$(WORKFLOW)),--cores $(CORES) $(GPU_LIMIT))
 FLAGS = --profile workflow/profiles/$(WORKFLOW) --snakefile workflow/Snakefile $(LIMITS) \
 	$(SNAKEMAKE_FLAGS) --config profile="$(PROFILE)" \
 	seed=$(SEED) data_root="$(DATA_ROOT)" run_root="$(RUN_ROOT)" set="$(SET)" \

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from echo_lib.provenance import environment, write_json, write_text
@@ -63,6 +64,23 @@ def count_flops(call):
     with counter:
         call()
     return counter.get_total_flops()
+
+
+class _Operations(TorchDispatchMode):
+    """Counts the tensor operations that reach a device; views do no work there."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += not operation.is_view
+        return operation(*args, **(kwargs or {}))
+
+
+def count_operations(call):
+    """Tensor operations that a call starts one by one, views left out; runs on ``meta`` too."""
+    with _Operations() as operations:
+        call()
+    return operations.count
 
 
 def peak_memory_bytes(call, *, device):
