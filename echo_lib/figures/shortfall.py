@@ -7,7 +7,7 @@ COLUMNS = (*STRUCTURES, "Mean")
 COLOURS = ("#1B7F8C", "#7A4FA3", "#B8860B")
 TITLES = {
     "view": "view", "phase": "phase", "contrast": "contrast of the frame",
-    "fidelity": "fidelity of its synthetic images",
+    "fidelity": "fidelity of its images",
 }  # fmt: skip
 _LINE_MM, _HEAD_MM, _AXIS_MM = 4.6, 13.0, 9.0
 
