@@ -3,9 +3,6 @@ import dataclasses
 import pytest
 
 from echo_lib.config import load_profile
-from echo_lib.provenance import Run
-from echo_lib.rows import find_row
-from echo_lib.segmentation.training import config_of
 from echo_lib.segmentation.variants import VARIANTS, epochs_of, learning_rates
 
 
@@ -54,11 +51,3 @@ def test_as_released_has_the_loss_of_the_released_code():
 def test_the_variants_differ_in_every_habit():
     written, released = (dataclasses.asdict(VARIANTS[name]) for name in VARIANTS)
     assert all(written[key] != released[key] for key in written)
-
-
-def test_a_row_may_have_a_variant_of_its_own(tmp_path):
-    run = Run(load_profile("demo"), 0, None, tmp_path)
-    released = config_of(run, find_row("real_all_as_released"))
-    assert (released.variant, released.loss) == ("as_released", "cross_entropy")
-    assert released.epochs == run.profile.segmentation.epochs
-    assert config_of(run, find_row("real_all")) == run.profile.segmentation
