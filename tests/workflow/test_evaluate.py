@@ -202,8 +202,16 @@ def test_a_folder_without_the_split_or_with_an_empty_one(cohort, tmp_path):
     [
         ("network", {}, r"expected a file called segmentation_<row>.safetensors"),
         ("segmentation_unreal", {}, r"segmentation_unreal.safetensors: row 'unreal' not found"),
-        ("segmentation_real_all", {"profile": "mine"}, r"no image_size_px, and profile 'mine' not"),
-        ("segmentation_real_all", {"profile": None}, r"not known: .* give --image-size"),
+        (
+            "segmentation_real_all",
+            {"image_size_px": None, "profile": "mine"},
+            r"no image_size_px, and profile 'mine' not",
+        ),
+        (
+            "segmentation_real_all",
+            {"image_size_px": None, "profile": None},
+            r"not known: .* give --image-size",
+        ),
         ("segmentation_real_all", {"image_size_px": 100}, r"image of 100 x 100 px, 7 layers"),
         ("segmentation_real_all", {"mean": None}, r"header lacks mean"),
     ],
