@@ -45,7 +45,8 @@ def write_results(run, cases, *, volumes=None, echonet=None, frames=None):
         ValueError: cases are none, or of an unknown row.
     """
     trained = _trained(cases)
-    sources = measured_texts(cases, volumes=volumes, echonet=echonet, frames=frames)
+    measured = {"volumes": volumes, "echonet": echonet, "frames": frames}
+    sources = measured_texts(cases, **measured)
     rows = dict.fromkeys(row.slug for row in rows_of(run.profile.segmentation))
     rows = [find_row(slug) for slug in rows | dict.fromkeys(slug for slug, _ in trained)]
     stage = Stage.open(
@@ -55,9 +56,7 @@ def write_results(run, cases, *, volumes=None, echonet=None, frames=None):
         inputs=["prepared", *(stage_name(row, seed) for row, seed in trained)],
         extra={"sources": digest(sources), "rows": [row.slug for row in rows]},
     )
-    tables = summaries(cases, rows=rows, seed=run.seed, volumes=volumes, echonet=echonet)
-    if frames is not None:
-        tables["strata"] = strata.tabulate(cases, frames, rows=rows, seed=run.seed)
+    tables = summaries(cases, rows=rows, seed=run.seed, **measured)
     files = sources | table_texts(tables, run.profile)
     for name, content in files.items():
         write_text(stage.folder / name, content)
@@ -88,11 +87,11 @@ def table_texts(tables, profile):
     return files | report.render(tables, profile)
 
 
-def summaries(cases, *, rows, seed=0, volumes=None, echonet=None):
+def summaries(cases, *, rows, seed=0, volumes=None, echonet=None, frames=None):
     """Every table of the stage, from the measures per case, patient and video.
 
     Args:
-        cases, volumes, echonet: see ``write_results``.
+        cases, volumes, echonet, frames: see ``write_results``.
         rows: the rows of the table.
         seed: of the bootstrap.
     """
@@ -106,6 +105,8 @@ def summaries(cases, *, rows, seed=0, volumes=None, echonet=None):
         tables["distances"] = summarise_distances(cases, rows=rows)
     if volumes is not None:
         tables["agreement"] = summarise_volumes(volumes, rows=rows)
+    if frames is not None:
+        tables["strata"] = strata.tabulate(cases, frames, rows=rows, seed=seed)
     return tables
 
 

@@ -58,8 +58,7 @@ def load_frames(run, row, part, device, *, seed=0):
     indices = {source: _part_of_source(run, row, source, part, seed) for source in sources}
     found = sum(len(index) for index in indices.values())
     if "synthetic" in indices:
-        threshold = config_of(row, run.profile.segmentation).fidelity_threshold
-        indices["synthetic"] = _faithful(run, indices["synthetic"], threshold)
+        indices["synthetic"] = _faithful(run, row, indices["synthetic"])
     for source, index in indices.items():
         if index.empty:
             raise StageError(
@@ -117,8 +116,9 @@ def share_of_patients(patients, fraction, *, key):
     return drawn[: max(1, round(fraction * len(drawn)))]
 
 
-def _faithful(run, index, threshold):
-    """The synthetic pairs whose image follows its map, by a mean Dice of ``threshold`` or more."""
+def _faithful(run, row, index):
+    """The synthetic pairs whose image follows its map at least as well as the row asks."""
+    threshold = config_of(row, run.profile.segmentation).fidelity_threshold
     if threshold <= 0:
         return index
     files = [run.folder / name for name in FIDELITY if (run.folder / name).is_file()]
