@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch._dynamo.exc import TorchDynamoException
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from benchmarks import measure
@@ -96,9 +97,11 @@ class Bench:
         for _, target in self.batches():
             target.long()
 
-    def training(self, *, channels_last=False, precision=torch.float32):
+    def training(self, *, channels_last=False, compiled=False, precision=torch.float32):
         """The library's epoch; with other choices, those that were tried and left out."""
         model = self.network()
+        if compiled:
+            model = torch.compile(model)
         if channels_last:
             model = model.to(memory_format=torch.channels_last)
         optimiser = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
@@ -108,6 +111,16 @@ class Bench:
             with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
                 train_epoch(state, self.frames, self.config, NORMALISATION, epoch=1, key=(0, "row"))
 
+        return call
+
+    def compiled_training(self):
+        """The library's epoch on a compiled network; None where it cannot be compiled."""
+        call = self.training(compiled=True)
+        try:
+            call()
+        except TorchDynamoException as error:
+            print(f"torch.compile failed: {str(error).strip().splitlines()[0]}", flush=True)
+            return None
         return call
 
     def batched_training(self):
@@ -145,9 +158,10 @@ def calls_of(bench, plain, workers):
         ("training step", "library"): bench.training(),
         ("tried: training step", "channels last"): bench.training(channels_last=True),
         ("tried: training step", "bfloat16"): bench.training(precision=torch.bfloat16),
+        ("tried: training step", "compiled"): bench.compiled_training(),
     }
     batched = f"{SEEDS} seeds, batched parameters"
-    return {key: (call, n) for key, call in calls.items()} | {
+    return {key: (call, n) for key, call in calls.items() if call} | {
         ("tried: training step", batched): (bench.batched_training(), SEEDS * n)
     }
 

@@ -51,7 +51,7 @@ def test_every_call_runs_and_the_record_is_written(profile, tmp_path, monkeypatc
     record = json.loads(out.read_text(encoding="utf-8"))
     assert [row["how"] for row in record["rows"]] == [
         "plain, no worker", "plain, 1 workers", "library", "plain, 1 workers", "library",
-        "channels last", "bfloat16", "4 seeds, batched parameters",
+        "channels last", "bfloat16", "compiled", "4 seeds, batched parameters",
     ]  # fmt: skip
     assert all(row["images_per_second"] > 0 for row in record["rows"])
     assert (record["size_px"], record["machine"]["cores"] > 0) == (32, True)
