@@ -14,6 +14,8 @@ from pathlib import Path
 
 import yaml
 
+from echo_lib.labels import PHASES
+
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "config"
 
 
@@ -80,6 +82,7 @@ class DiffusionConfig:
 class SDMTrainingConfig:
     """How an SDM is trained."""
 
+    phases: tuple[str, ...]  # of the frames it sees, from "ED", "ES"
     steps: int
     batch_size: int  # over all processes
     micro_batch_size: int  # at most so many a forward pass; gradients accumulate over the rest
@@ -238,6 +241,7 @@ class Profile:
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _CHOICES = {
     "source": ("phantom", "camus"),
+    "phases": PHASES,
     "evaluation_split": ("validation", "test"),
     "schedule": ("cosine", "linear"),
     "prediction": ("epsilon", "x0", "v"),
@@ -342,7 +346,7 @@ def _value(hint, value, where, key):
         value = float(value)  # YAML 1.1 reads 1e-4 as text
     if type(value) is not hint:
         raise ConfigError(f"{where}: {key}: expected {hint.__name__}, found {value!r}")
-    choices = _CHOICES.get(key.rsplit(".", 1)[-1])
+    choices = _CHOICES.get(key.rsplit(".", 1)[-1].partition("[")[0])
     if choices and value not in choices:
         raise ConfigError(f"{where}: {key}: {value!r}{_near(value, choices)}")
     return value

@@ -27,6 +27,7 @@ class Row:
         maps_per_frame: of the synthetic pairs, those of so many maps of each frame; None takes all.
         fidelity_threshold: synthetic images that follow their map less (mean Dice, 0 to 1) are left
             out; None takes the profile's.
+        clipped: its images are black outside the sector of their map.
     """
 
     slug: str
@@ -41,6 +42,7 @@ class Row:
     longer: int = 1
     maps_per_frame: int | None = None
     fidelity_threshold: float | None = None
+    clipped: bool = False
 
     @property
     def in_paper(self):
@@ -125,6 +127,7 @@ EXTRA_ROWS = (
     _all("sdm_all_one_map", "All SDM frames, 1 map a frame", "synthetic", maps_per_frame=1),
     _all("sdm_all_faithful", "SDM frames that follow their map", "synthetic",
          fidelity_threshold=0.8),
+    _all("sdm_all_clipped", "All SDM frames, black outside the sector", "synthetic", clipped=True),
     *(row for percent in (5, 10, 25, 50) for row in _fractions(percent)),
 )  # fmt: skip
 ROWS = PAPER_ROWS + EXTRA_ROWS

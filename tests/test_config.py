@@ -72,6 +72,7 @@ def test_paper_profile_holds_the_paper_s_numbers():
         ("sdm.training", "steps", "ten", "sdm.training.steps: expected int, found 'ten'"),
         ("sdm.training", "steps", 1.5, "sdm.training.steps: expected int, found 1.5"),
         ("sdm.training", "steps", True, "sdm.training.steps: expected int, found True"),
+        ("sdm.training", "phases", ["ED", "EDD"], "phases[1]: 'EDD'; did you mean 'ED'"),
         ("sdm.network", "learned_variance", 1, "expected bool, found 1"),
         ("segmentation", "scale", [1.0], "segmentation.scale: expected 2 values, found 1"),
         ("segmentation", "scale", 1.0, "segmentation.scale: expected a list, found 1.0"),

@@ -26,7 +26,7 @@ _COLUMNS_MM = ((3, 22), (33, 33), (80, 33), (123, 15), (145, 15), (165, 13))
 
 
 @paper_style()
-def draw(frames, maps, images, label_maps, index, *, source, stamp_text):
+def draw(frames, maps, images, label_maps, index, *, source, phases=("ED",), stamp_text):
     """Flow chart from patients to the five synthetic datasets.
 
     Args:
@@ -36,6 +36,7 @@ def draw(frames, maps, images, label_maps, index, *, source, stamp_text):
         label_maps: (N, H, W) SDM ids: an augmented map of each.
         index: data frame with ``view`` and ``phase``, aligned with the thumbnails.
         source: what the frames are, e.g. ``CAMUS``.
+        phases: of the frames that the SDMs see.
         stamp_text: ``profile.stamp``.
     """
     figure = new_figure(WIDTH_MM, HEIGHT_MM)
@@ -46,7 +47,8 @@ def draw(frames, maps, images, label_maps, index, *, source, stamp_text):
         picture = np.asarray(images[position]), np.asarray(label_maps[position])
         _row(figure, canvas, key, counts(frames, *key), counts(maps, *key), picture)
     for view in VIEWS:
-        _model(canvas, view, counts(frames, view, "ED"))
+        seen = sum(counts(frames, view, phase)[0] for phase in phases)
+        _model(canvas, view, f"trained on the {seen} {view} {' and '.join(phases)} training frames")
     _all_frames(canvas, counts(maps))
     return stamp(figure, stamp_text)
 
@@ -135,8 +137,8 @@ def _row(figure, canvas, key, of_frames, of_maps, picture):
     arrow(canvas, synthetic.right, (_COLUMNS_MM[5][0], synthetic.centre[1]), colour=colour)
 
 
-def _model(canvas, view, of_frames):
-    """The view's SDM, trained on ED frames alone: the dashed way over the augmented maps."""
+def _model(canvas, view, text):
+    """The view's SDM, trained on frames as they are: the dashed way over the augmented maps."""
     colour, top = VIEW_COLOURS[view], _TOPS_MM[view, "ED"]
     height = top - _TOPS_MM[view, PHASES[-1]] + _ROW_MM
     place = _place(3, top, height)
@@ -157,7 +159,6 @@ def _model(canvas, view, of_frames):
         colour=colour,
         dashed=True,
     )
-    text = f"trained on the {of_frames[0]} {view} ED training frames"
     x, width = _COLUMNS_MM[2]
     label(canvas, x + width / 2, over + 1.6, text, colour=colour, fontsize=5.8)
 

@@ -1,5 +1,6 @@
 """One view's SDM in training: network, data, optimiser, averaged weights and the step reached."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,21 +107,25 @@ class Recipe:
         return self.config.learning_rate * warmup * (1 - self.step / self.config.steps)
 
     def update(self):
-        """One optimiser step over the whole batch, then the EMA."""
+        """One optimiser step over the whole batch, then the EMA.
+
+        Returns:
+            (12,): what ``_accumulate`` returns, and the gradient's norm before it was clipped.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
         accumulate = self._accumulate
         losses = self.compiled.attempt(accumulate) if self.compiled else accumulate()
         distributed.sum_gradients(self.model)
-        if self.config.gradient_clip > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        largest = self.config.gradient_clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)
         self.optimiser.step()
         decay = self.config.ema_decay
         if self.config.ema_warmup:
             decay = min(decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self.ema, [p.detach() for p in self.model.parameters()], 1 - decay)
         self.step += 1
-        return losses
+        return torch.cat([losses, norm.reshape(1)])
 
     def _accumulate(self):
         """Gradients of the mean loss over the batch, and its losses; the host waits for neither.
@@ -157,15 +162,19 @@ class Recipe:
         before = self.log[-1][LOG_COLUMNS.index("seconds")] if self.log else self.first_seconds
         pace = (self.seconds - before) / len(values)
         means = values[:, :3].mean(axis=0).tolist()
-        sums, counts = values[:, 3:].sum(axis=0).reshape(2, -1).tolist()
+        sums, counts = values[:, 3:-1].sum(axis=0).reshape(2, -1).tolist()
         quartiles = [s / n if n else float("nan") for s, n in zip(sums, counts, strict=True)]
         self.log.append([self.step, *means, *quartiles, self.learning_rate(), self.seconds, pace])
         self.pending = []
 
     def pending_values(self):
-        """The losses since the last row, (n, 11) float64; stop where one is not finite."""
+        """What ``update`` returned since the last row, (n, 12) float64; all of it finite.
+
+        Raises:
+            FloatingPointError: some of it is not, a loss or a gradient.
+        """
         if not self.pending:
-            return np.zeros((0, 3 + 2 * len(QUARTILES)))
+            return np.zeros((0, 4 + 2 * len(QUARTILES)))
         values = torch.stack(self.pending).double().cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if bad.size:
@@ -173,9 +182,9 @@ class Recipe:
             size = self.config.batch_size
             items = [self.stream.name(n) for n in range(step * size, (step + 1) * size)]
             raise FloatingPointError(
-                f"loss not finite at step {step} (seed {self.run.seed}, view {self.view}), items "
-                f"{', '.join(items)}; the checkpoint before it is intact: lower the learning rate "
-                "or set gradient_clip"
+                f"loss or gradient not finite at step {step} (seed {self.run.seed}, view "
+                f"{self.view}), items {', '.join(items)}; the checkpoint before it is intact: "
+                "lower the learning rate or set gradient_clip"
             )
         return values
 

@@ -15,7 +15,7 @@ from echo_lib.seeding import numpy_generator, torch_generator
 
 @dataclass(frozen=True)
 class FrameStream:
-    """ED training frames of one view (paper, section 2.1), on the device.
+    """Training frames of one view, in the paper those of ED (section 2.1), on the device.
 
     Attributes:
         images: (N, 1, H, W) uint8.
@@ -39,9 +39,19 @@ class FrameStream:
 
     @classmethod
     def open(cls, run, view, *, device):
-        """The stream of a run's prepared frames."""
+        """The stream of a run's prepared frames.
+
+        Raises:
+            ValueError: there is none of the view and the config's phases.
+        """
         index, sdm = read_index(run.folder, "real"), run.profile.sdm
-        chosen = (index.view == view) & (index.phase == "ED") & (index.split == "training")
+        chosen = (index.view == view) & (index.split == "training")
+        chosen &= index.phase.isin(sdm.training.phases)
+        if not chosen.any():
+            raise ValueError(
+                f"no training frame of view {view} and phases {list(sdm.training.phases)} in "
+                f"{run.folder}; set sdm.training.phases to those that are there"
+            )
         pairs = load_pairs(run.folder, index[chosen])
         return cls(
             pairs.images.to(device),

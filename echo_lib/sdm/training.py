@@ -1,4 +1,4 @@
-"""Training of one view's SDM (paper, section 2.1): ED frames, one honest loop, exact resume.
+"""Training of one view's SDM (paper, section 2.1): one honest loop, exact resume.
 
     python -m echo_lib.sdm.training --profile demo --view 4CH
     python -m echo_lib.sdm.training --profile demo --view 4CH --max-minutes 10
@@ -40,8 +40,8 @@ def train(run, view, *, max_minutes=None):
     Args:
         run: ``provenance.Run``.
         view: "2CH" or "4CH".
-        max_minutes: stop cleanly after this long, with a checkpoint to resume from here and
-            weights to carry elsewhere.
+        max_minutes: stop cleanly after this long, at the next line of the log, with a checkpoint to
+            resume from here and weights to carry elsewhere.
 
     Returns:
         The stage's manifest; None where ``max_minutes`` ended it before the last step.
@@ -113,11 +113,15 @@ def _loop(recipe, folder, max_minutes):
         recipe.pending.append(recipe.update())
         elapsed = time.monotonic() - started
         recipe.seconds = before + elapsed - aside
-        if recipe.step % config.log_every == 0 or recipe.step == config.steps:
+        due = recipe.step % config.log_every == 0 or recipe.step == config.steps
+        if due:
             recipe.flush()
             progress.show(recipe.step, f"loss {recipe.log[-1][1]:.4f}")
-        out_of_time = bool(max_minutes) and distributed.agreed(
-            elapsed > 60 * max_minutes, recipe.device
+        # to agree is to wait for the device, so not after every step
+        out_of_time = (
+            bool(max_minutes)
+            and due
+            and distributed.agreed(elapsed > 60 * max_minutes, recipe.device)
         )
         if recipe.step % config.checkpoint_every == 0 or recipe.step == config.steps or out_of_time:
             _save(recipe, folder)

@@ -7,7 +7,7 @@ import pandas
 import torch
 
 from echo_lib.data.datasets import load_pairs, read_index
-from echo_lib.labels import remove_sector
+from echo_lib.labels import SDM_OUTSIDE, remove_sector
 from echo_lib.provenance import StageError
 from echo_lib.rows import INPUT_STAGES, config_of
 from echo_lib.seeding import numpy_generator, seed_for
@@ -69,6 +69,8 @@ def load_frames(run, row, part, device, *, seed=0):
             indices[source] = index.assign(name=f"{source}/" + index["name"])
     index = pandas.concat(indices.values(), ignore_index=True)
     pairs = load_pairs(run.folder, index)
+    if row.clipped:
+        pairs.images[(pairs.label_maps == SDM_OUTSIDE)[:, None]] = 0
     # One map at a time: a check of the whole set at once would take several times its memory.
     label_maps = np.stack([remove_sector(label_map) for label_map in pairs.label_maps.numpy()])
     return Frames(

@@ -1,5 +1,6 @@
 """Samplers against an exact Gaussian denoiser: for N(mu, sigma^2) the optimal noise is known."""
 
+import functools
 import itertools
 import math
 
@@ -178,6 +179,60 @@ def test_predictions_are_kept_within_the_range_of_images():
         process = PROCESS.respaced(6, spacing="log_snr")
         found = sampler(wild, x_T, process=process, noise=lambda: torch.zeros(1, 1, 2, 2))
         assert found.abs().max() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("prediction", ["x0", "v"])
+@pytest.mark.parametrize("sampler", [ddim, ddpm, dpm_solver_pp])
+def test_a_sampler_draws_the_same_whatever_its_network_predicts(sampler, prediction):
+    """What a network predicts is only another way to say x_0."""
+    process = GaussianDiffusion(cosine_betas(1000), prediction=prediction, vlb_weight=0.0)
+
+    def other(x, t):
+        epsilon = exact(x, t)
+        x_0 = PROCESS.predict_x_0(epsilon, x, t)
+        return process.target(x_0, t, epsilon)
+
+    found = []
+    for model, whole in ((exact, PROCESS), (other, process)):
+        generator = torch.Generator().manual_seed(0)
+        x_T = torch.randn(4, 1, 8, 8, generator=generator)
+        noise = functools.partial(torch.randn, x_T.shape, generator=generator)
+        respaced = whole.respaced(20, spacing="log_snr")
+        found.append(sampler(model, x_T, process=respaced, noise=noise))
+    torch.testing.assert_close(found[1], found[0], atol=2e-3, rtol=0)
+
+
+def test_the_bound_of_a_learned_variance_does_not_depend_on_what_is_predicted():
+    generator = torch.Generator().manual_seed(5)
+    x_0 = torch.rand(3, 1, 4, 4, generator=generator) * 2 - 1
+    noise, v = (torch.randn(x_0.shape, generator=generator) for _ in range(2))
+    t, bounds = torch.tensor([0, 200, 800]), []
+    for prediction in ("epsilon", "x0", "v"):
+        process = GaussianDiffusion(cosine_betas(1000), prediction=prediction, vlb_weight=1.0)
+        wrong = process.target(0.9 * x_0, t, noise + 0.1 * _sigma_ratio(process, x_0, t))
+        output = torch.cat([wrong, v], dim=1)
+        bounds.append(process.losses(output, x_0, t, noise)["vlb"])
+    assert bounds[0].min() > 0
+    torch.testing.assert_close(bounds[1], bounds[0], atol=0, rtol=1e-3)
+    torch.testing.assert_close(bounds[2], bounds[0], atol=0, rtol=1e-3)
+
+
+def _sigma_ratio(process, x_0, t):
+    """10 (signal / sigma) 0.1 x_0: with it, 0.9 x_0 and the noise lead to the same x_t."""
+    alpha_bar = process.alphas_bar[t].float().view(-1, 1, 1, 1)
+    return (alpha_bar / (1 - alpha_bar)).sqrt() * x_0
+
+
+def test_the_weight_of_a_v_loss_by_hand():
+    process = GaussianDiffusion(
+        cosine_betas(1000), prediction="x0", vlb_weight=0.0, v_weight_limit=25.0
+    )
+    x_0, noise = torch.zeros(3, 1, 2, 2), torch.zeros(3, 1, 2, 2)
+    t = torch.tensor([0, 500, 999])
+    found = process.losses(x_0 + 2.0, x_0, t, noise)
+    assert found["mse"].tolist() == [4.0, 4.0, 4.0]
+    noise_part = 1 - process.alphas_bar[500].item()  # an error of x_0 is one of v times its root
+    assert found["loss"].tolist() == pytest.approx([100.0, 4.0 / noise_part, 4.0], rel=1e-4)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])

@@ -104,6 +104,40 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_items(new_run, tmp_path, 
     assert load_state(run.folder / "sdm/4CH/checkpoint.pt")["step"] == 4
 
 
+def test_a_gradient_that_is_not_finite_stops_before_it_is_saved(new_run, tmp_path, monkeypatch):
+    run = new_run(tmp_path)
+    accumulate = training.Recipe._accumulate
+
+    def breaks_in_step_3(self):
+        losses = accumulate(self)
+        if self.step == 3:
+            next(self.model.parameters()).grad[0] = float("inf")
+        return losses
+
+    monkeypatch.setattr(training.Recipe, "_accumulate", breaks_in_step_3)
+    with pytest.raises(FloatingPointError, match="loss or gradient not finite at step 3"):
+        training.train(run, "4CH")
+    state = load_state(run.folder / "sdm/4CH/checkpoint.pt")
+    assert state["step"] == 2
+    assert all(tensor.isfinite().all() for tensor in state["ema"])
+
+
+def test_the_phases_of_its_frames_are_the_configs(new_run, tmp_path):
+    run = new_run(tmp_path)
+    index = pandas.read_csv(run.folder / "prepared/frames.csv")
+    late = (index["view"] == "4CH") & (index["patient"] == "patient0002")
+    index.loc[late, "phase"] = "ES"
+    index.to_csv(run.folder / "prepared/frames.csv", index=False)
+    for phases, numbers in ((("ED",), (1, 3)), (("ED", "ES"), (1, 2, 3))):
+        chosen = dataclasses.replace(run.profile.sdm.training, phases=phases)
+        sdm = dataclasses.replace(run.profile.sdm, training=chosen)
+        some = dataclasses.replace(run, profile=dataclasses.replace(run.profile, sdm=sdm))
+        names = FrameStream.open(some, "4CH", device="cpu").names
+        assert {int(name[7:11]) for name in names} == set(numbers)
+    with pytest.raises(ValueError, match=r"no training frame of view 2CH and phases \['ES'\]"):
+        FrameStream.open(new_run(tmp_path / "b", sdm__training__phases=["ES"]), "2CH", device="cpu")
+
+
 def test_initial_weights_are_taken_and_missing_ones_named(new_run, tmp_path):
     first = new_run(tmp_path / "a")
     training.train(first, "4CH")
@@ -211,8 +245,9 @@ def test_log_means_the_mse_of_each_quarter_of_the_steps(new_run, tmp_path):
     t, mse = torch.tensor([0, 249, 250, 999, 750]), torch.tensor([1.0, 2.0, 3.0, 4.0, 4.0])
     sums, counts = recipe._by_quartile(mse, t)
     assert (sums.tolist(), counts.tolist()) == ([3.0, 3.0, 0.0, 8.0], [2, 1, 0, 2])
-    recipe.pending = [torch.cat([torch.tensor([5.0, 6.0, 0.0]), sums, counts])]
-    recipe.pending += [torch.cat([torch.tensor([7.0, 8.0, 0.0]), 0 * sums, 0 * counts])]
+    norm = torch.ones(1)
+    recipe.pending = [torch.cat([torch.tensor([5.0, 6.0, 0.0]), sums, counts, norm])]
+    recipe.pending += [torch.cat([torch.tensor([7.0, 8.0, 0.0]), 0 * sums, 0 * counts, norm])]
     recipe.step = 2
     recipe.flush()
     row = dict(zip(training.LOG_COLUMNS, recipe.log[0], strict=True))

@@ -5,7 +5,10 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from PIL import Image
 
+from echo_lib.data.datasets import load_pairs, read_index
+from echo_lib.labels import SDM_OUTSIDE
 from echo_lib.provenance import StageError
 from echo_lib.rows import ROWS, find_row
 from echo_lib.segmentation import frames as frames_module
@@ -132,6 +135,23 @@ def test_a_row_may_see_one_map_of_each_frame(tiny_run, generate):
     some = load_frames(tiny_run, find_row("sdm_all_one_map"), "fit", "cpu").names
     assert set(some) == {name for name in every if name.endswith("_0")}
     assert 0 < len(some) < len(every)
+
+
+def test_a_clipped_rows_images_are_black_outside_the_sector_of_their_maps(tiny_run, generate):
+    generate(tiny_run, "synthetic")
+    index = read_index(tiny_run.folder, "synthetic")
+    for path in index["label_map"].unique():
+        label_map = np.array(Image.open(tiny_run.folder / path))
+        label_map[:, :8] = SDM_OUTSIDE
+        Image.fromarray(label_map).save(tiny_run.folder / path)
+    plain = load_frames(tiny_run, find_row("sdm_all"), "fit", "cpu")
+    clipped = load_frames(tiny_run, find_row("sdm_all_clipped"), "fit", "cpu")
+    assert clipped.names == plain.names
+    index = index.set_index("name").loc[list(plain.names)].reset_index()
+    outside = load_pairs(tiny_run.folder, index).label_maps[:, None] == SDM_OUTSIDE
+    assert plain.images[outside].any()
+    assert not clipped.images[outside].any()
+    assert torch.equal(clipped.images[~outside], plain.images[~outside])
 
 
 def test_a_threshold_that_nothing_reaches_or_pairs_without_a_score_are_refused(scored_run):
