@@ -10,7 +10,14 @@ import shutil
 import matplotlib
 
 from echo_lib.config import as_dict
-from echo_lib.provenance import atomic_path, environment, require, sha256_file, write_json
+from echo_lib.provenance import (
+    MANIFEST,
+    atomic_path,
+    environment,
+    require,
+    sha256_file,
+    write_json,
+)
 
 DPI = 300
 SUFFIXES = (".png", ".pdf", ".json")  # the sidecar last: it says that the others are complete
@@ -77,7 +84,7 @@ def publish(run, name, folder):
 
     The profile ``paper`` and the ``reduced`` ones always replace the demo's; the demo's is shown
     only where no better one is; ``smoke``, a user's own profiles and changed ones stay in their
-    run folder.
+    run folder, as does what was made from images that the authors released.
 
     Args:
         run: the run whose figure was saved.
@@ -89,7 +96,7 @@ def publish(run, name, folder):
     """
     source, target = figure_folder(run) / name, folder / name
     ours, theirs = rank(run.profile.name), rank(_profile(_with(target, ".json")))
-    if not run.profile.is_shipped or ours == 0 or ours < theirs:
+    if not run.profile.is_shipped or ours == 0 or ours < theirs or _is_imported(run):
         return False
     if sha256_file(_with(source, ".png")) != _sidecar(_with(source, ".json"))["png_sha256"]:
         raise PublishingError(
@@ -106,6 +113,12 @@ def rank(profile_name):
     if profile_name.startswith("reduced"):
         return 2
     return {"paper": 3, "demo": 1}.get(profile_name, 0)
+
+
+def _is_imported(run):
+    """True where the synthetic images were not made by the run, but released by the authors."""
+    path = run.folder / "synthetic" / MANIFEST
+    return path.is_file() and "origin" in json.loads(path.read_text(encoding="utf-8"))["facts"]
 
 
 def _texts(figure):

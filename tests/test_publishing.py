@@ -133,6 +133,17 @@ def test_an_altered_picture_is_not_shown(make_run, tmp_path):
         publish(run, "fig9", tmp_path / "figures")
 
 
+def test_a_figure_of_released_images_is_not_shown(make_run, tmp_path):
+    run, manifest = make_run("paper"), {"facts": {"origin": "released data archive"}}
+    save(run)
+    path = run.folder / "synthetic/manifest.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(manifest))
+    assert not publish(run, "fig9", tmp_path / "figures")
+    path.write_text(json.dumps({"facts": {"images": 3}}))
+    assert publish(run, "fig9", tmp_path / "figures")
+
+
 def test_ranks():
     names = ("smoke", "demo", "reduced", "reduced-128", "paper", "")
     assert [rank(name) for name in names] == [0, 1, 2, 2, 3, 0]

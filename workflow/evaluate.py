@@ -173,7 +173,13 @@ def measure(release, frames, networks):
         label_maps[row, seed] = found
         parts.append(
             metrics.measure(
-                found, frames.truths[size], frames.index, row=row, seed=seed, originals=references
+                found,
+                frames.truths[size],
+                frames.index,
+                row=row,
+                seed=seed,
+                originals=references,
+                variant=weights.network.variant,
             )
         )
     ejection = volumes.network_volumes(

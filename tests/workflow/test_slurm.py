@@ -13,7 +13,10 @@ PROFILE = yaml.safe_load((REPOSITORY / "workflow/profiles/slurm/config.yaml").re
 SNAKEFILE = (REPOSITORY / "workflow" / "Snakefile").read_text(encoding="utf-8")
 # Rule to its text, up to the next one.
 RULES = dict(re.findall(r"^ *rule (\w+):(.*?)(?=^ *rule |\Z)", SNAKEFILE, re.MULTILINE | re.DOTALL))
-LONG = ("sdm_training_of_view", "sampling_of_shard", "cyclegan_training", "segmentation")
+LONG = (
+    "sdm_training_of_view", "sdm_training", "sampling_of_shard", "gallery", "cyclegan_training",
+    "segmentation",
+)  # fmt: skip
 
 
 def named_rules():
@@ -32,7 +35,7 @@ def test_training_and_sampling_carry_resources_and_are_tried_again(rule):
     default, own = PROFILE["default-resources"], PROFILE["set-resources"][rule]
     assert own["mem_mb"] > default["mem_mb"]
     assert own["runtime"] > default["runtime"]
-    assert re.search(r"resources:\s+gpu=(1|GPUS),", RULES[rule])
+    assert re.search(r"resources:[^\n]*\s+gpu=(1|GPUS),", RULES[rule])
     assert PROFILE["retries"] >= 1
     assert "retries:" not in RULES[rule]  # it would take the place of the profile's
 

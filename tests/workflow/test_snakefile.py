@@ -250,6 +250,19 @@ def test_shards_are_jobs_of_their_own_and_an_archive_takes_the_place_of_sampling
     assert not {"sampling_of_shard", "sdm_training_of_view"} & planned
 
 
+def test_an_archive_runs_no_row_that_needs_the_fidelity_of_its_images(workflow):
+    rows = "set=segmentation.extra_rows=[sdm_all_faithful,real_50]"
+    for archive in (False, True):
+        extra = [rows, *(["archive=images"] if archive else [])]
+        done = workflow("--dry-run", "--forceall", "--quiet", "host", extra=extra)
+        text = done.stdout + done.stderr
+        assert "segmentation/real_50-0" in text
+        assert ("segmentation/sdm_all_faithful-0" not in text) == archive
+        assert bool(re.search(r"^rule cyclegan_comparison:", text, re.MULTILINE)) != archive
+        resolved = (workflow.runs / "tiny" / "profile.yaml").read_text()
+        assert ("the released archive" in " ".join(resolved.split())) == archive
+
+
 def test_unknown_key_of_the_config_is_refused(workflow):
     done = workflow("--dry-run", extra=["profil=tiny"])
     assert done.returncode != 0
