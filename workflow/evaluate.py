@@ -207,9 +207,10 @@ def evaluate(data_root, split, networks, output, *, command):
     cases, ejection = measure(release, frames, networks)
     own = [weights.row for weights in networks]
     rows = [*PAPER_ROWS, *(row for row in own if not row.in_paper)]
-    tables = results.summaries(cases, rows=rows, volumes=ejection)
+    measured = results.measured_texts(cases, volumes=ejection)
+    tables = results.summaries(**results.read_back(measured), rows=rows)
     face = SimpleNamespace(stamp=_stamp(release, split, networks))
-    files = results.measured_texts(cases, volumes=ejection) | results.table_texts(tables, face)
+    files = measured | results.table_texts(tables, face)
     (output / RECORD).unlink(missing_ok=True)  # it vouches for the files, so it is written last
     for name, text in files.items():
         provenance.write_text(output / name, text)

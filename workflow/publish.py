@@ -31,7 +31,7 @@ FILES = {
         "contradictions.csv", "distances.csv", "volumes.csv", "agreement.csv", "echonet.csv",
         "frames.csv", "strata.csv", "manifest.json",
     ),
-    "fidelity": ("summary.csv", "strength.csv", "distances.csv", "manifest.json"),
+    "fidelity": ("summary.csv", "sets.csv", "strength.csv", "distances.csv", "manifest.json"),
     "figures": ("sampler_table.csv",),
 }  # fmt: skip
 COMMANDS = {
@@ -47,7 +47,8 @@ def run_record(folder):
     """Where and how long a run took.
 
     ``wall_seconds`` is from the first stage's start to the last one's end, what lay between
-    included, so it is meant for runs that were not interrupted.
+    included, so it is meant for runs that were not interrupted. ``synthetic`` holds the facts of
+    the synthetic set: how many images, and how fast.
     """
     manifests = manifests_of(folder)
     ends = [calendar.timegm(time.strptime(m["finished"], "%Y-%m-%dT%H:%M:%SZ")) for m in manifests]
@@ -63,6 +64,7 @@ def run_record(folder):
         "cpu_cores": os.cpu_count(),
         "wall_seconds": round(max(ends) - min(starts)),
         "stage_seconds": {m["stage"]: m["seconds"] for m in manifests},
+        "synthetic": next((m["facts"] for m in manifests if m["stage"] == "synthetic"), {}),
     }
 
 
@@ -112,6 +114,13 @@ def _times(text):
         f"{minutes:.1f} minutes in all on {record['cpu_cores']} CPU cores, notebooks included "
         "(stages share the cores, so the seconds do not add up to it).",
     ]
+    made = record.get("synthetic", {})
+    if "seconds_sampling" in made:
+        lines += [
+            "",
+            f"Sampling: {made['images']} images, {made['images_per_second_of_a_process']:.1f} a "
+            f"second and process, in {made['computed_in']}.",
+        ]
     if record["note"]:
         lines += ["", record["note"]]
     return "\n".join(lines) + "\n"
@@ -140,6 +149,17 @@ def _fidelity(text):
         cells = [_interval(found[g], factor) if g in found else "–" for g in generators]
         rows.append(f"| {words.format(unit=unit)} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def _sets(text):
+    """Dice to the map of each generator, by view and phase."""
+    cells = _cells(text, measure="mean_dice")
+    names, found = list(dict.fromkeys(x["set"] for x in cells)), {}
+    for line in cells:
+        told = f"{_interval(line, 100)}, {line['n_images']} images"
+        found[line["set"], line["generator"]] = told
+    lines = [[name, *(found.get((name, g), "–") for g in GENERATORS)] for name in names]
+    return _markdown(["view and phase", *GENERATORS.values()], lines)
 
 
 def _interval(line, factor, *, sign=""):
@@ -237,6 +257,7 @@ BLOCKS = {
     "means": ("table.csv", _means),
     "against": ("comparisons.csv", _against),
     "strata": ("strata.csv", _strata),
+    "sets": ("fidelity/sets.csv", _sets),
     "commands": ("commands.json", _commands),
 }
 

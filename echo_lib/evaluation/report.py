@@ -5,6 +5,8 @@ from echo_lib.evaluation.contradictions import CONTRADICTION_COLUMNS
 from echo_lib.rows import ROWS
 
 DISTANCES_CAPTION = (
+    "In the resolution of the files that masks were drawn in; where their spacing is not known, in "
+    "their pixels, and if they were stretched, so are distances. "
     "95 % Hausdorff (HD95) and mean surface distance over cases and seeds of each row's own views "
     "and phases, in the unit named; area error in % of the true area, positive where too large; "
     "Dice in the same resolution. A distance is 0 where a structure is absent from prediction and "
@@ -18,9 +20,10 @@ VOLUMES_CAPTION = (
     "other as well."
 )
 COMPARISONS_CAPTION = (
-    "Dice in points, per patient, on the frames that are own to both rows; interval by bootstrap "
-    "over patients; p of Wilcoxon's signed rank test, two-sided, corrected by Holm over all "
-    "comparisons of a structure. Shown: Mean; comparisons.csv holds the structures."
+    "Dice in points, per patient, on the frames that are own to both rows; of several seeds "
+    "(ledger) a patient's mean counts; interval by bootstrap over patients; p of Wilcoxon's signed "
+    "rank test, two-sided, corrected by Holm over all comparisons of a structure. Shown: Mean; "
+    "comparisons.csv holds the structures."
 )
 
 
@@ -72,7 +75,7 @@ def _distances(found):
     ]  # fmt: skip
     head = ["Trained on", "Structure", "Cases", "Dice, %", "HD95", "Mean distance", "Unit"]
     head += ["Area error, %"]
-    return _section("In the original resolution", DISTANCES_CAPTION, head, lines)
+    return _section("Distances", DISTANCES_CAPTION, head, lines)
 
 
 def _agreement(found):
@@ -87,7 +90,17 @@ def _agreement(found):
     ]  # fmt: skip
     head = ["Trained on", "Seed", "Quantity", "Reference", "Patients", "Bias"]
     head += ["Limits of agreement", "Mean error", "r"]
-    return _section("Volumes and ejection fraction", VOLUMES_CAPTION, head, lines)
+    without = found.groupby(["measure", "against"], sort=False)["n"].max() < 2
+    missing = [
+        f"{quantity[measure]} against {'Info files' if against.startswith('info') else 'masks'}"
+        for measure, against in without.index[without]
+    ]
+    caption = VOLUMES_CAPTION
+    if missing:
+        caption += (
+            f" Not run, for want of the reference or of the pixels' size: {'; '.join(missing)}."
+        )
+    return _section("Volumes and ejection fraction", caption, head, lines)
 
 
 def _contradictions(found):

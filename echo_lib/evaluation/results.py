@@ -1,5 +1,7 @@
 """Stage ``evaluation``: every number of the run's tables, from the measures per case alone."""
 
+import io
+
 import pandas as pd
 
 from echo_lib.evaluation import ledger, report, strata, table
@@ -9,6 +11,7 @@ from echo_lib.evaluation.statistics import agreement, compare_all
 from echo_lib.provenance import Stage, digest, write_text
 from echo_lib.rows import ROWS, find_row, rows_of, stage_name
 
+TEXT_COLUMNS = {"name": str, "patient": str}
 MEASURES = tuple(name for name in DISTANCE_COLUMNS if name != "unit")
 AGAINST = {
     "ef_percent": ("mask_ef_percent", "info_ef_percent"),
@@ -56,7 +59,7 @@ def write_results(run, cases, *, volumes=None, echonet=None, frames=None):
         inputs=["prepared", *(stage_name(row, seed) for row, seed in trained)],
         extra={"sources": digest(sources), "rows": [row.slug for row in rows]},
     )
-    tables = summaries(cases, rows=rows, seed=run.seed, **measured)
+    tables = summaries(**read_back(sources), rows=rows, seed=run.seed)
     files = sources | table_texts(tables, run.profile)
     for name, content in files.items():
         write_text(stage.folder / name, content)
@@ -74,6 +77,18 @@ def measured_texts(cases, *, volumes=None, echonet=None, frames=None):
     measured = {"dice.csv": cases[columns], "volumes.csv": volumes, "echonet.csv": echonet}
     measured |= {"frames.csv": frames}
     return {name: _csv(found) for name, found in measured.items() if found is not None}
+
+
+def read_back(texts):
+    """What ``summaries`` takes, from the texts of ``measured_texts``.
+
+    Tables are made from what is written, digits and all, so that whoever has the files has them.
+    """
+    found = {
+        name.removesuffix(".csv"): pd.read_csv(io.StringIO(text), dtype=TEXT_COLUMNS)
+        for name, text in texts.items()
+    }
+    return {"cases": found.pop("dice")} | found
 
 
 def table_texts(tables, profile):

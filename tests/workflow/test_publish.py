@@ -1,14 +1,17 @@
 """What the repository shows comes from files: the README's numbers, the cards of the weights."""
 
 import importlib.util
+import io
 import json
 import re
 from pathlib import Path
 
+import pandas
 import pytest
 
 from echo_lib.checkpoints import load_weights
 from echo_lib.config import as_yaml, load_profile
+from echo_lib.evaluation import results
 from echo_lib.provenance import Run, Stage, sha256_file
 from echo_lib.rows import find_row
 
@@ -31,6 +34,34 @@ def test_pages_show_what_the_results_hold(page, blocks):
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     assert len(publish.BLOCK.findall(text)) == blocks
     assert publish.updated(text, REPOSITORY / "results") == text
+
+
+SHOWN = sorted((REPOSITORY / "results").rglob("manifest.json"))
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: str(path.parent.relative_to(REPOSITORY)))
+def test_results_are_the_files_that_their_stage_wrote(path):
+    outputs = json.loads(path.read_text(encoding="utf-8"))["outputs"]
+    found = {file.name: file for file in path.parent.glob("*.*")}
+    known = set(found) & set(outputs)
+    assert known
+    for name in known:
+        assert sha256_file(found[name]) == outputs[name], name
+
+
+@pytest.mark.parametrize(
+    "profile", sorted(path.name for path in (REPOSITORY / "results").iterdir() if path.is_dir())
+)
+def test_table_and_ledger_follow_from_the_cases_alone(profile):
+    folder = REPOSITORY / "results" / profile
+    run = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    rows = [find_row(slug) for slug in run["extra"]["rows"]]
+    measured = results.read_back({"dice.csv": (folder / "dice.csv").read_text(encoding="utf-8")})
+    tables = results.summaries(**measured, rows=rows, seed=run["seed"])
+    for name in ("table", "ledger", "comparisons"):
+        made = pandas.read_csv(io.StringIO(tables[name].to_csv(index=False)))
+        shown = pandas.read_csv(folder / f"{name}.csv")
+        pandas.testing.assert_frame_equal(made[list(shown)], shown, rtol=1e-4, atol=1e-4)
 
 
 def test_readme_has_no_dice_outside_its_blocks():
@@ -101,6 +132,19 @@ def test_blocks_of_fidelity_and_ledger_by_hand(tmp_path):
     assert publish.block("fidelity:none", tmp_path) == "Not measured yet.\n"
     with pytest.raises(ValueError, match="'figures:demo': expected one of table, times"):
         publish.block("figures:demo", tmp_path)
+
+
+def test_block_of_sets_by_hand(tmp_path):
+    (tmp_path / "demo/fidelity").mkdir(parents=True)
+    (tmp_path / "demo/fidelity/sets.csv").write_text(
+        "generator,measure,unit,n_images,n_patients,mean,low,high,set\n"
+        "real,mean_dice,share,10,4,0.9,0.85,0.95,2CH ED\n"
+        "sdm,mean_dice,share,20,4,0.85,0.8,0.9,2CH ED\n"
+        "sdm,mean_distance,px,20,4,2,1,3,2CH ED\n"
+    )
+    assert publish.block("sets:demo", tmp_path).splitlines()[2:] == [
+        "| 2CH ED | 90.0 (85.0 to 95.0), 10 images | 85.0 (80.0 to 90.0), 20 images | – |"
+    ]
 
 
 def test_blocks_of_rows_and_strata_by_hand(tmp_path):
