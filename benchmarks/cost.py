@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import RESULTS, as_table, count_flops
+from benchmarks.memory import needed_bytes
 from echo_lib.config import load_profile
 from echo_lib.labels import VIEWS
+from echo_lib.precision import autocast
 from echo_lib.provenance import write_json, write_text
 from echo_lib.sdm.unet import SemanticUNet
 
@@ -66,6 +68,30 @@ def sdm_flops(network, size_px, *, batch=1, recomputing=False):
     return counts
 
 
+def training_bytes(network, size_px, *, batch, precision, recomputing):
+    """The most bytes at once in a training step, counted, Adam's moments and the average too.
+
+    Args:
+        network, size_px, recomputing: see ``sdm_flops``.
+        batch: images of a forward pass.
+        precision: "float32" or "bfloat16".
+    """
+    device = torch.device("cpu")
+
+    def work():
+        model = SemanticUNet(network).train()
+        model.checkpoint_activations = recomputing
+        kept = [torch.empty_like(weight) for weight in model.parameters() for _ in range(3)]
+        x = torch.empty(batch, network.image_channels, size_px, size_px)
+        onehot = torch.empty(batch, network.classes, size_px, size_px)
+        with autocast(device, precision):
+            output = model(x, torch.zeros(batch, dtype=torch.int64), onehot)
+        output.square().sum().backward()
+        return kept
+
+    return needed_bytes(work)
+
+
 def cost(profile, *, assumed=None):
     """The record behind the page.
 
@@ -92,11 +118,23 @@ def cost(profile, *, assumed=None):
         "size_px": profile.data.image_size_px,
         "parameters": _parameters(sdm.network),
         "recomputing": recomputing,
+        "training_memory": _training_memory(profile),
         "flops_per_image": flops,
         "assumed": assumed,
         "rows": rows,
         "columns": {key: list(value) for key, value in COLUMNS.items()},
     }
+
+
+def _training_memory(profile):
+    """Bytes of a training step in bfloat16, activations kept and recomputed, and its images."""
+    network, size = profile.sdm.network, profile.data.image_size_px
+    batch = profile.sdm.training.micro_batch_size
+    kept, recomputed = (
+        training_bytes(network, size, batch=batch, precision="bfloat16", recomputing=again)
+        for again in (False, True)
+    )
+    return {"images": batch, "kept": kept, "recomputed": recomputed}
 
 
 def _training_row(training, flops, assumed):
@@ -141,11 +179,20 @@ Written by `python -m benchmarks.cost` from `benchmarks/results/cost.json`.
 The modulations are {share:.1%} of a step and the same at every step, so a cached step is
 {ratio:.3f} of an uncached one.
 
+A training step of {images} images in bfloat16, the profile's `micro_batch_size`, holds
+{kept:.0f} GiB at once (weights, their gradients, Adam's moments, the average and the activations,
+counted; what a kernel needs within itself is not in it), and {recomputed:.0f} GiB where
+`sdm.training.checkpoint_activations` computes the activations again instead. A GPU with less memory
+than the first takes a smaller `micro_batch_size`, which changes the result by rounding only, or
+recomputes, which costs time.
+
 ## The paper's work
 
 Each view has a model of its own. The sampled images are those of all label maps, {maps:,} of them;
 a step evaluates the network once, whatever the sampler. Several GPUs share the work evenly; of a
-training batch each takes whole images, and the largest share sets the pace.
+training batch each takes whole images, and the largest share sets the pace. What the GPUs
+tell each other is not counted: in training {gradients:.1f} GB of gradients a step, after the
+backward pass and not during it.
 
 {table}"""
 
@@ -167,6 +214,10 @@ def page(record):
         ratio=flops["cached"] / flops["uncached"],
         maps=record["rows"][-1]["images"],
         table=as_table(record),
+        images=record["training_memory"]["images"],
+        kept=record["training_memory"]["kept"] / 2**30,
+        recomputed=record["training_memory"]["recomputed"] / 2**30,
+        gradients=4e-9 * record["parameters"],
         **flops,
     )
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from benchmarks import measure, memory
-from benchmarks.cost import SAMPLERS
+from benchmarks.cost import SAMPLERS, training_bytes
 from echo_lib.precision import autocast
 from echo_lib.sdm.denoiser import CompiledStep, Denoiser, sample
 from echo_lib.sdm.diffusion import GaussianDiffusion
@@ -182,19 +182,15 @@ def needed_to_sample(bench, precision):
 
 
 def needed_to_train(bench, precision):
-    """The most bytes at once in a training step, counted, Adam's moments and the average too."""
-    device = torch.device("cpu")
-
-    def work():
-        model, inputs = bench.network().train().requires_grad_(True), bench.inputs(device)
-        model.checkpoint_activations = bench.profile.sdm.training.checkpoint_activations
-        kept = [torch.empty_like(weight) for weight in model.parameters() for _ in range(3)]
-        with autocast(device, precision):
-            output = model(*inputs)
-        output.square().sum().backward()
-        return kept
-
-    return memory.needed_bytes(work)
+    """The most bytes at once in a training step, counted."""
+    profile = bench.profile
+    return training_bytes(
+        profile.sdm.network,
+        profile.data.image_size_px,
+        batch=bench.batch,
+        precision=precision,
+        recomputing=profile.sdm.training.checkpoint_activations,
+    )
 
 
 # Name to (the row that tells that it was run, the bytes it needs, what runs it), in their order.
