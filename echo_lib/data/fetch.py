@@ -188,6 +188,16 @@ def _complete(file, part):
             total = length + (have if resumed else 0)
             with open(part, "ab" if resumed else "wb") as out:
                 _copy(answer, out, file.name, have if resumed else 0, total)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # the server has nothing beyond what is here
+            raise FetchError(
+                f"{file.url}: {error}; {part} keeps what arrived, fetch again to go on"
+            ) from error
+        part.unlink()
+        raise FetchError(
+            f"{file.url}: {part.name} was as long as the file or longer, and is not the file; it "
+            "was removed, fetch again to begin anew"
+        ) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise FetchError(

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import hashlib
 import io
@@ -28,6 +29,9 @@ class Handler(BaseHTTPRequestHandler):
         content, start = self.server.files[self.path], 0
         if (wanted := self.headers.get("Range")) and self.server.ranges:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        if start >= len(content):
+            self.send_error(416)
+            return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
@@ -83,6 +87,15 @@ def test_an_interrupted_download_goes_on(server, tmp_path, ranges):
     assert path.read_bytes() == CONTENT
     assert server.asked[-1] == ("/images.bin", "bytes=300000-")
     assert [p.name for p in tmp_path.iterdir()] == ["images.bin"]
+
+
+def test_a_part_that_is_too_long_is_begun_anew(server, tmp_path):
+    file = dataclasses.replace(remote(server, checksum=None), size=None)
+    (tmp_path / "images.bin.part").write_bytes(CONTENT + b"more")
+    with pytest.raises(FetchError, match="as long as the file or longer"):
+        fetch.download(file, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert fetch.download(file, tmp_path).read_bytes() == CONTENT
 
 
 def test_a_complete_file_is_not_asked_for_again(server, tmp_path):

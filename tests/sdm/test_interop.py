@@ -138,6 +138,14 @@ def test_files_cut_short_are_refused(tmp_path, released, kept):
         interop.read_released(source)
 
 
+def test_command_line_converts(tmp_path, released, tiny, capsys):
+    target = tmp_path / "w.safetensors"
+    interop.main(["convert", str(saved(tmp_path, released)), str(target), "--network", tiny])
+    assert f"{target}: converted, view 4CH" in capsys.readouterr().out
+    assert set(load_weights(target)[0]) == set(released)
+    assert target.with_suffix(".md").is_file()
+
+
 def test_command_line_says_what_is_wrong_without_a_traceback(tmp_path, capsys):
     arguments = ["convert", str(tmp_path / "none.pt"), str(tmp_path / "w.safetensors")]
     with pytest.raises(SystemExit, match="1"):

@@ -1,10 +1,7 @@
 """Sampling: an image belongs to its map, whatever shares its batch or interrupts the run."""
 
 import dataclasses
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -16,7 +13,7 @@ from torch._dynamo.exc import TorchDynamoException
 from echo_lib.checkpoints import save_weights
 from echo_lib.config import as_yaml
 from echo_lib.data.datasets import load_label_maps, read_index
-from echo_lib.provenance import PACKAGE, Run, StageError, require, sha256_file
+from echo_lib.provenance import Run, StageError, require, sha256_file
 from echo_lib.sdm import denoiser as denoising
 from echo_lib.sdm import sampling, training, verification
 from echo_lib.seeding import seed_for, torch_generator
@@ -163,25 +160,6 @@ def test_torchrun_processes_share_a_shard(monkeypatch):
         monkeypatch.setattr(sampling.distributed, "rank", lambda rank=rank: rank)
         found |= {sampling.Shard(k, 2).of_process() for k in (1, 2)}
     assert found == {(number, 8) for number in range(1, 9)}
-
-
-def test_two_processes_at_once_make_the_same_dataset(run):
-    whole = sampling.sample_dataset(run)["outputs_digest"]
-    remove_samples(run)
-    profile = run.folder / "profile.yaml"
-    profile.write_text(as_yaml(run.profile), encoding="utf-8")
-    call = [sys.executable, "-m", "echo_lib.sdm.sampling", "--profile", str(profile)]
-    call += ["--run-root", str(run.run_root)]
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen([*call, "--shard", f"{k}/2"], env=environment, stdout=subprocess.PIPE)
-        for k in (1, 2)
-    ]
-    texts = [process.communicate(timeout=300)[0].decode() for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    assert "(shard 2/2): " in texts[1]
-    assert "images/s" in texts[1]
-    assert require(run, "synthetic")["outputs_digest"] == whole
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm_solver_pp"])
