@@ -4,13 +4,15 @@
     python workflow/publish.py            # the pages alone, from what results/ holds
 
 A measured number in the README or in docs/ stands between ``<!-- results:NAME -->`` and
-``<!-- end -->`` and comes from a file of ``results/``; a test compares the two.
+``<!-- end -->`` and comes from a file of ``results/`` or ``benchmarks/results/``; a test compares
+the two.
 """
 
 import argparse
 import calendar
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -64,8 +66,19 @@ def run_record(folder):
         "cpu_cores": os.cpu_count(),
         "wall_seconds": round(max(ends) - min(starts)),
         "stage_seconds": {m["stage"]: m["seconds"] for m in manifests},
+        "notebook_seconds": notebook_seconds(folder / "notebooks"),
         "synthetic": next((m["facts"] for m in manifests if m["stage"] == "synthetic"), {}),
     }
+
+
+def notebook_seconds(folder):
+    """Executed notebooks of a run to their seconds; a stage that one ran itself is in them."""
+    seconds = {}
+    for path in sorted(folder.glob("[0-9]*.ipynb")):
+        known = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
+        if known.get("duration"):
+            seconds[path.stem] = round(known["duration"], 1)
+    return seconds
 
 
 def publish(folder, target, *, note=""):
@@ -87,6 +100,8 @@ def publish(folder, target, *, note=""):
 def block(name, results):
     """The text of a page's block: ``KIND:PROFILE`` of BLOCKS, or ``commands``."""
     kind, _, profile = name.partition(":")
+    if kind == "speed":
+        return _speed(results.parent / "benchmarks" / "results")
     if kind not in BLOCKS:
         raise ValueError(f"block {name!r}: expected one of {', '.join(BLOCKS)}")
     file, render = BLOCKS[kind]
@@ -114,6 +129,9 @@ def _times(text):
         f"{minutes:.1f} minutes in all on {record['cpu_cores']} CPU cores, notebooks included "
         "(stages share the cores, so the seconds do not add up to it).",
     ]
+    if notebooks := record.get("notebook_seconds"):
+        told = ", ".join(f"{name[:2]} {seconds:.0f}" for name, seconds in notebooks.items())
+        lines += ["", f"Of the notebooks, in seconds, the stages that they run included: {told}."]
     made = record.get("synthetic", {})
     if "seconds_sampling" in made:
         lines += [
@@ -149,6 +167,19 @@ def _fidelity(text):
         cells = [_interval(found[g], factor) if g in found else "–" for g in generators]
         rows.append(f"| {words.format(unit=unit)} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def _speed(folder):
+    """Ratios of the benchmarks, in float32, a column for each size."""
+    found = {}
+    for size, (what, key, benchmark, words) in itertools.product(SIZES, SPEEDS):
+        for path in sorted(folder.glob(f"{benchmark}_{size}_*.json")):
+            for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+                plain = row.get("precision", "float32"), row.get("how", "library")
+                if row["what"] == what and plain == ("float32", "library") and row[key]:
+                    found[words, size] = f"{row[key]:.2f}"
+    lines = [[words, *(found.get((words, size), "–") for size in SIZES)] for *_, words in SPEEDS]
+    return _markdown(["", *(f"at the {size}'s size" for size in SIZES)], lines)
 
 
 def _sets(text):
@@ -246,6 +277,15 @@ MEASURES = {
     "with_merged": ("images with chambers merged, %", 100),
     "energy_outside": ("energy outside the sector, %", 100),
 }
+# Of a benchmark's table: the row, the column, the benchmark, and what the number says.
+SIZES = ("demo", "paper")
+SPEEDS = (
+    ("step, cached", "of_uncached", "sdm", "SDM: seconds of a sampling step, of one without cache"),
+    ("step, cached", "of_matmul", "sdm", "SDM: rate of a sampling step, of a matrix product's"),
+    ("training step", "of_matmul", "sdm", "SDM: rate of a training step, of a matrix product's"),
+    ("data path", "of_plain", "segmentation", "U-Net: rate of the data path, of a plain loop's"),
+    ("training step", "of_plain", "segmentation", "U-Net: rate of training, of a plain loop's"),
+)
 VERDICTS = ("inside the interval", "above", "below", "not run")
 # Kind of a block to the file it is made from and how.
 BLOCKS = {

@@ -28,7 +28,7 @@ def load(name):
 publish = load("publish")
 
 
-@pytest.mark.parametrize(("page", "blocks"), [("README.md", 8), ("docs/shortfall.md", 5)])
+@pytest.mark.parametrize(("page", "blocks"), [("README.md", 9), ("docs/shortfall.md", 5)])
 def test_pages_show_what_the_results_hold(page, blocks):
     assert page in publish.PAGES
     text = (REPOSITORY / page).read_text(encoding="utf-8")
@@ -132,6 +132,41 @@ def test_blocks_of_fidelity_and_ledger_by_hand(tmp_path):
     assert publish.block("fidelity:none", tmp_path) == "Not measured yet.\n"
     with pytest.raises(ValueError, match="'figures:demo': expected one of table, times"):
         publish.block("figures:demo", tmp_path)
+
+
+def test_times_tell_of_notebooks_and_of_sampling(tmp_path):
+    (tmp_path / "run/notebooks").mkdir(parents=True)
+    for name, duration in (("01_data", 12.34), ("07_studio", 41.0), ("02_sdm", None)):
+        notebook = {"metadata": {"papermill": {"duration": duration}}}
+        (tmp_path / f"run/notebooks/{name}.ipynb").write_text(json.dumps(notebook))
+    seconds = publish.notebook_seconds(tmp_path / "run/notebooks")
+    assert seconds == {"01_data": 12.3, "07_studio": 41.0}
+    made = {"images": 64, "images_per_second_of_a_process": 3.21, "seconds_sampling": 20.0}
+    record = {"stage_seconds": {"sdm/2CH": 2.0, "sdm/4CH": 3.0}, "wall_seconds": 90, "cpu_cores": 2}
+    record |= {"note": "", "notebook_seconds": seconds, "synthetic": made | {"computed_in": "x"}}
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/run.json").write_text(json.dumps(record))
+    text = publish.block("times:demo", tmp_path)
+    assert "| sdm | 5 |" in text
+    assert "1.5 minutes in all on 2 CPU cores" in text
+    assert "included: 01 12, 07 41." in text
+    assert "Sampling: 64 images, 3.2 a second and process, in x." in text
+
+
+def test_block_of_speed_by_hand(tmp_path):
+    folder = tmp_path / "benchmarks/results"
+    folder.mkdir(parents=True)
+    sdm = {"what": "step, cached", "precision": "float32", "of_uncached": 0.6, "of_matmul": 0.9}
+    rows = [sdm, sdm | {"precision": "bfloat16", "of_uncached": 0.1}]
+    (folder / "sdm_paper_here.json").write_text(json.dumps({"rows": rows}))
+    rows = [
+        {"what": "data path", "how": how, "of_plain": n} for how, n in (("library", 5), ("x", 1))
+    ]
+    (folder / "segmentation_demo_here.json").write_text(json.dumps({"rows": rows}))
+    lines = publish.block("speed", tmp_path / "results").splitlines()
+    assert lines[2].endswith("of one without cache | – | 0.60 |")
+    assert lines[5].endswith("of a plain loop's | 5.00 | – |")
+    assert len(lines) == 2 + len(publish.SPEEDS)
 
 
 def test_block_of_sets_by_hand(tmp_path):
