@@ -253,6 +253,8 @@ def main(arguments=None):
             print(path)
     except FetchError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{target}: {error}; choose another folder by --target")
     print(f"next: python -m echo_lib.data.doctor {target}")
 
 

@@ -262,6 +262,14 @@ def test_a_registration_is_explained(tmp_path, name):
     assert str(tmp_path / name) in str(error.value)
 
 
+def test_a_target_that_cannot_be_written_is_named(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(fetch, "record_files", lambda number: [remote(server)])
+    name = next(name for name, source in fetch.SOURCES.items() if source.record)
+    with pytest.raises(SystemExit, match=r"file/there: .*choose another folder by --target"):
+        fetch.main([name, "--target", str(tmp_path / "file/there")])
+
+
 def test_the_command_lists_and_refuses(capsys):
     fetch.main([])
     listed = capsys.readouterr().out
