@@ -264,7 +264,7 @@ def test_a_registration_is_explained(tmp_path, name):
 
 def test_a_target_that_cannot_be_written_is_named(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(fetch, "record_files", lambda number: [remote(server)])
+    monkeypatch.setattr(fetch, "record_files", lambda *_, **__: [remote(server)])
     name = next(name for name, source in fetch.SOURCES.items() if source.record)
     with pytest.raises(SystemExit, match=r"file/there: .*choose another folder by --target"):
         fetch.main([name, "--target", str(tmp_path / "file/there")])
