@@ -59,7 +59,7 @@ DATA = {
         "MIT, as the code.",
     ),
     "camus": (
-        "{n} end-diastolic frames of the CAMUS training list, resized. S. Leclerc et al., Deep "
+        "{n} frames ({phases}) of the CAMUS training list, resized. S. Leclerc et al., Deep "
         "Learning for Segmentation using an Open Large-Scale Dataset in 2D Echocardiography, IEEE "
         "TMI 38(9), 2019, doi 10.1109/TMI.2019.2900516.",
         "CC BY-NC-SA 4.0, as the data: non-commercial research only.",
@@ -94,13 +94,14 @@ def sdm_card(path, header, manifest, prepared, *, profile, **texts):
     config, view = manifest["config"], header["view"]
     training, own = config["training"], as_dict(load_profile(profile).sdm)
     data, licence = DATA[prepared["config"]["data"]["source"]]
-    n = prepared["facts"]["frames"]["training"][f"{view}_ED"]
+    frames = prepared["facts"]["frames"]["training"]
+    n = sum(frames[f"{view}_{phase}"] for phase in training["phases"])
     start = manifest["extra"].get("initial_weights")
     sections = {f"sdm.{key}": (values, own[key]) for key, values in config.items()}
     return SDM_CARD.format(
         file=path.name,
         view=view,
-        data=data.format(n=n, seed=manifest["seed"]),
+        data=data.format(n=n, phases=" and ".join(training["phases"]), seed=manifest["seed"]),
         licence=licence,
         size=prepared["config"]["data"]["image_size_px"],
         prediction=config["diffusion"]["prediction"],
