@@ -17,11 +17,13 @@ import json
 import os
 import re
 import shutil
+import statistics
 import time
 from collections import Counter
 from pathlib import Path
 
 from echo_lib.config import load_profile
+from echo_lib.labels import PHASES
 from echo_lib.provenance import atomic_path, manifests_of, write_json, write_text
 from echo_lib.rows import ROWS, find_row
 
@@ -102,6 +104,8 @@ def block(name, results):
     kind, _, profile = name.partition(":")
     if kind == "speed":
         return _speed(results.parent / "benchmarks" / "results")
+    if kind == "ablations":
+        return _ablations(results / profile)
     if kind not in BLOCKS:
         raise ValueError(f"block {name!r}: expected one of {', '.join(BLOCKS)}")
     file, render = BLOCKS[kind]
@@ -252,6 +256,24 @@ def _against(text):
     return _markdown(["row", "patients", "minus All SDM frames, points", "p, Holm"], lines)
 
 
+def _ablations(folder):
+    """The network of all SDM frames of runs that differ in one thing, by phase of the frames."""
+    lines = []
+    for (name, row), words in ABLATIONS.items():
+        place = folder / name
+        if not (place / "ledger.csv").is_file():
+            continue
+        cells = _cells((place / "ledger.csv").read_text(encoding="utf-8"), row=row)
+        whole = next(x for x in cells if (x["tested_on"], x["structure"]) == ("all", "Mean"))
+        cases = _cells((place / "dice.csv").read_text(encoding="utf-8"), row=row)
+        by_phase = [
+            f"{100 * statistics.fmean(float(x['dice']) for x in cases if x['phase'] == phase):.1f}"
+            for phase in PHASES
+        ]
+        lines.append([words, _interval(whole | {"mean": whole["ours"]}, 1), *by_phase])
+    return _markdown(["All SDM frames", "mean Dice, % (95 % interval)", *PHASES], lines)
+
+
 def _strata(text):
     """Where All SDM frames and All real frames part, by stratum: mean Dice and LA."""
     lines, keys = [], dict.fromkeys((x["by"], x["stratum"]) for x in _cells(text, row="sdm_all"))
@@ -286,6 +308,13 @@ SPEEDS = (
     ("data path", "of_plain", "segmentation", "U-Net: rate of the data path, of a plain loop's"),
     ("training step", "of_plain", "segmentation", "U-Net: rate of training, of a plain loop's"),
 )
+# Folder of ``results/<profile>`` and row to what sets it apart; all take one map of each frame.
+ABLATIONS = {
+    ("", "sdm_all_one_map"): "as in the run above",
+    ("ablations/dpm_solver_pp", "sdm_all"): "images sampled by DPM-Solver++, 15 steps",
+    ("ablations/ed", "sdm_all"): "SDMs trained for 200 steps, at twice the rate, on ED frames",
+    ("ablations/ed_es", "sdm_all"): "the same, on ED and ES frames",
+}
 VERDICTS = ("inside the interval", "above", "below", "not run")
 # Kind of a block to the file it is made from and how.
 BLOCKS = {

@@ -169,6 +169,21 @@ def test_block_of_speed_by_hand(tmp_path):
     assert len(lines) == 2 + len(publish.SPEEDS)
 
 
+def test_block_of_ablations_by_hand(tmp_path):
+    folder = tmp_path / "demo/ablations/ed"
+    folder.mkdir(parents=True)
+    (folder / "ledger.csv").write_text(
+        "row,tested_on,structure,ours,low,high\nsdm_all,all,Mean,87,86,88\nsdm_all,own,Mean,1,1,1\n"
+    )
+    dice = "\n".join(
+        f"sdm_all,{phase},{value}" for phase, value in (("ED", 0.9), ("ED", 0.8), ("ES", 0.7))
+    )
+    (folder / "dice.csv").write_text(f"row,phase,dice\n{dice}\nreal_all,ES,0.1\n")
+    lines = publish.block("ablations:demo", tmp_path).splitlines()
+    words = publish.ABLATIONS["ablations/ed", "sdm_all"]
+    assert lines[2:] == [f"| {words} | 87.0 (86.0 to 88.0) | 85.0 | 70.0 |"]
+
+
 def test_block_of_sets_by_hand(tmp_path):
     (tmp_path / "demo/fidelity").mkdir(parents=True)
     (tmp_path / "demo/fidelity/sets.csv").write_text(
