@@ -8,6 +8,7 @@ from echo_lib.figures.style import (
     INK,
     MUTED,
     WIDTH_MM,
+    in_lines,
     new_figure,
     paper_style,
     stamp,
@@ -43,7 +44,7 @@ def draw(volumes, agreement, names, *, against, stamp_text):
         found = agreement[(agreement["row"] == slug) & (agreement["against"] == against)]
         found = found[found["measure"] == "ef_percent"].iloc[0]
         _panel(panel, of_row, against, found)
-        panel.set_title(f"{name}\n{_note(found)}", fontsize=6.5)
+        panel.set_title(f"{in_lines(name)}\n{_note(found)}", fontsize=6.5)
         panel.xaxis.set_tick_params(labelbottom=True)
     for panel in axes.flat[len(names) :]:
         panel.set_visible(False)

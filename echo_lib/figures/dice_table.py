@@ -13,6 +13,7 @@ from echo_lib.figures.style import (
     PANEL,
     WIDTH_MM,
     canvas_mm,
+    in_lines,
     new_figure,
     paper_style,
     stamp,
@@ -47,7 +48,8 @@ def draw(table, *, stamp_text):
         y = height - _HEAD_MM - (position + 0.5) * _ROW_MM
         if position % 2 == 0:
             canvas.axhspan(y - _ROW_MM / 2, y + _ROW_MM / 2, color=PANEL, linewidth=0, zorder=0)
-        label(canvas, 3, y, row.name, ha="left", fontsize=7)
+        name = in_lines(row.name, 28)
+        label(canvas, 3, y, name, ha="left", fontsize=5.8 if "\n" in name else 7)
         for column, structure in enumerate(COLUMNS):
             x, key = _NAME_MM + column * width, (row.slug, structure)
             text = _NOT_TRAINED
@@ -113,7 +115,7 @@ def draw_cases(cases, *, stamp_text):
     axes = figure.subplots(1, len(STRUCTURES), sharey=True)
     height_mm = figure.get_figheight() * 25.4
     figure.subplots_adjust(
-        left=0.19, right=0.99, top=1 - 6 / height_mm, bottom=13 / height_mm, wspace=0.06
+        left=0.215, right=0.99, top=1 - 6 / height_mm, bottom=13 / height_mm, wspace=0.06
     )
     lowest = 10 * np.floor(data["percent"].min() / 10)
     for panel, structure in zip(axes, STRUCTURES, strict=True):
@@ -155,7 +157,7 @@ def _own_cases(cases):
     for row in ROWS:
         own = row.select(cases[cases["row"] == row.slug])
         percent = own.groupby(["structure", "name"])["dice"].mean().mul(100).rename("percent")
-        parts.append(percent.reset_index().assign(trained_on=row.name))
+        parts.append(percent.reset_index().assign(trained_on=in_lines(row.name)))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -10,6 +10,7 @@ from echo_lib.figures.style import (
     MUTED,
     PANEL,
     WIDTH_MM,
+    in_lines,
     new_figure,
     paper_style,
     stamp,
@@ -42,7 +43,7 @@ def draw(ledger, *, stamp_text, tested_on="own"):
     for panel, structure in zip(panels, COLUMNS, strict=True):
         _panel(panel, cells[cells["structure"] == structure].set_index("row"), slugs)
         panel.set_title(structure, pad=4)
-    names = cells.drop_duplicates("row")["name"]
+    names = cells.drop_duplicates("row")["name"].map(in_lines)
     panels[0].set_yticks(range(len(slugs)), names)
     panels[0].set_ylim(len(slugs) - 0.5, -0.5)
     _legend(figure, height)

@@ -1,5 +1,7 @@
 """One look for every figure: sizes in millimetres, one font, and the stamp at the foot."""
 
+import textwrap
+
 import matplotlib
 from matplotlib.figure import Figure
 
@@ -68,6 +70,12 @@ def canvas_mm(figure):
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), zorder=0)
     axes.set_axis_off()
     return axes
+
+
+def in_lines(name, width=30):
+    """A name that is longer than ``width`` characters, cut at blanks into lines about as long."""
+    lines = -(-len(name) // width)
+    return textwrap.fill(name, -(-len(name) // lines) + 4) if lines > 1 else name
 
 
 def stamp(figure, text):
