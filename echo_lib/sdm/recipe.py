@@ -1,5 +1,6 @@
 """One view's SDM in training: network, data, optimiser, averaged weights and the step reached."""
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from echo_lib.precision import autocast
 from echo_lib.sdm.carry import load_start
 from echo_lib.sdm.denoiser import CompiledStep
 from echo_lib.sdm.diffusion import GaussianDiffusion
-from echo_lib.sdm.stream import FrameStream
+from echo_lib.sdm.stream import Ahead, FrameStream
 from echo_lib.sdm.unet import SemanticUNet
 from echo_lib.seeding import seed_for
 
@@ -48,10 +49,12 @@ class Recipe:
     step: int = field(init=False)
     seconds: float = field(init=False)
     compiled: CompiledStep | None = field(init=False)
+    ahead: Ahead = field(init=False)
 
     def __post_init__(self):
         self.step, self.seconds = self.first_step, self.first_seconds
         self.compiled = CompiledStep(self.model) if self.config.compile else None
+        self.ahead = Ahead(self.stream)
 
     @classmethod
     def begin(cls, run, view, folder):
@@ -139,9 +142,8 @@ class Recipe:
         size, network = self.config.batch_size, self.compiled or self.model
         total = torch.zeros(3 + 2 * len(QUARTILES), device=self.device)
         self.optimiser.zero_grad(set_to_none=True)
-        for part in micro_batches(distributed.share(size), self.config.micro_batch_size):
-            draws = range(self.step * size + part.start, self.step * size + part.stop)
-            x_0, onehot, t, noise = self.stream.batch(draws)
+        for draws, following in itertools.pairwise(self._micro_batches()):
+            x_0, onehot, t, noise = self.ahead.batch(draws, following)
             x_t = self.process.q_sample(x_0, t, noise)
             with autocast(self.device, self.config.precision):
                 output = network(x_t, t, onehot)
@@ -150,6 +152,15 @@ class Recipe:
             means = torch.stack([terms[k].detach().sum() for k in ("loss", "mse", "vlb")]) / size
             total += torch.cat([means, *self._by_quartile(terms["mse"].detach(), t)])
         return distributed.summed(total)
+
+    def _micro_batches(self):
+        """The items of the step's micro-batches, and of the first one of the next step."""
+        size = self.config.batch_size
+        parts = micro_batches(distributed.share(size), self.config.micro_batch_size)
+        steps = [(self.step, part) for part in parts] + [
+            (self.step + 1, part) for part in parts[:1]
+        ]
+        return [range(n * size + part.start, n * size + part.stop) for n, part in steps]
 
     def _by_quartile(self, mse, t):
         places = torch.arange(len(QUARTILES), device=t.device)

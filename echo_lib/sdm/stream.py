@@ -4,13 +4,16 @@ Item number n is the same whatever the batch size, the process that asks, or a r
 it is follows from the epoch's order, its flip, step and noise from a generator named by n.
 """
 
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
 
 from echo_lib.data.datasets import load_label_maps, load_pairs, read_index, to_unit
 from echo_lib.seeding import numpy_generator, torch_generator
+
+AHEAD_OF = ("cuda",)  # devices that work while the CPU draws
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,17 @@ class FrameStream:
         """The frame that the stream shows as its ``number``-th."""
         return self.names[self.position(number)]
 
-    def batch(self, numbers):
+    def batch(self, numbers, drawn=None):
         """Items by number.
+
+        Args:
+            numbers: of the items.
+            drawn: ``draws(numbers)`` where that was done before.
 
         Returns:
             x_0 (B, C, H, W) in [-1, 1], onehot (B, K, H, W), t (B,) int64, noise (B, C, H, W).
         """
-        chosen, flipped, dropped, t, noise = map(self._moved, self._draws(numbers))
+        chosen, flipped, dropped, t, noise = map(self._moved, drawn or self.draws(numbers))
         x_0 = to_unit(self.images[chosen]).repeat(1, self.channels, 1, 1)
         ids = torch.arange(self.classes, device=x_0.device).view(-1, 1, 1)
         onehot = (self.label_maps[chosen][:, None] == ids).float()
@@ -89,7 +96,7 @@ class FrameStream:
         onehot, layout = onehot.masked_fill(dropped, 0), {"memory_format": torch.channels_last}
         return x_0.contiguous(**layout), onehot.contiguous(**layout), t, noise
 
-    def _draws(self, numbers):
+    def draws(self, numbers):
         """Of each item: place of its frame, flipped or not, label dropped or not, t, noise."""
         shape = (self.channels, *self.images.shape[-2:])
         flips, drops, steps, noise = [], [], [], []
@@ -108,6 +115,28 @@ class FrameStream:
         if self.images.device.type == "cpu":
             return tensor
         return tensor.pin_memory().to(self.images.device, non_blocking=True)
+
+
+@dataclass
+class Ahead:
+    """Batches of a stream; what the next one draws is drawn while the device works on this one.
+
+    Random numbers belong to items and are drawn on the CPU, which a GPU would wait for. No batch
+    depends on it. On a CPU, which has nothing to wait for, nothing is drawn ahead.
+    """
+
+    stream: FrameStream
+    numbers: range | None = None  # of the items that are being drawn
+    drawn: Future | None = None
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+
+    def batch(self, numbers, following):
+        """``stream.batch(numbers)``; those ``following`` come next."""
+        drawn = self.drawn.result() if self.drawn and self.numbers == numbers else None
+        self.drawn = None
+        if self.stream.images.device.type in AHEAD_OF:
+            self.numbers, self.drawn = following, self.thread.submit(self.stream.draws, following)
+        return self.stream.batch(numbers, drawn)
 
 
 def validation_maps(run, view, count):

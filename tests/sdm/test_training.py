@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pandas
@@ -16,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from echo_lib.checkpoints import load_state, load_weights
 from echo_lib.config import as_yaml
 from echo_lib.provenance import PACKAGE
-from echo_lib.sdm import preview, training
+from echo_lib.sdm import preview, stream, training
 from echo_lib.sdm.stream import FrameStream, validation_maps
 
 
@@ -161,6 +162,25 @@ def test_items_do_not_depend_on_the_batch_they_come_in(new_run, tmp_path):
     for whole, *parts in zip(together, *apart, strict=True):
         assert torch.equal(whole, torch.cat(parts))
     assert sorted(stream.position(n) for n in range(3, 6)) == [0, 1, 2]
+
+
+def test_drawing_ahead_changes_nothing(new_run, tmp_path, monkeypatch):
+    changes = {"sdm__training__micro_batch_size": 1, "sdm__training__batch_size": 3}
+    plain, ahead = (new_run(tmp_path / name, **changes) for name in ("a", "b"))
+    training.train(plain, "4CH")
+    drawn, draws = [], FrameStream.draws
+
+    def noted(self, numbers):
+        drawn.append((numbers, threading.current_thread() is threading.main_thread()))
+        return draws(self, numbers)
+
+    monkeypatch.setattr(stream, "AHEAD_OF", ("cpu",))
+    monkeypatch.setattr(FrameStream, "draws", noted)
+    training.train(ahead, "4CH")
+    # each once, only the first by the main thread; what follows the last is drawn in vain
+    once = sorted(drawn, key=lambda line: line[0].start)[: 6 * 3]
+    assert once == [(range(n, n + 1), n == 0) for n in range(6 * 3)]
+    assert equal(weights(plain), weights(ahead))
 
 
 def command(run, *launcher):
