@@ -152,9 +152,10 @@ def _commands(text):
     record = json.loads(text)
     lines = [f"On {record['cpu_cores']} CPU cores:", ""]
     for command, name in COMMANDS.items():
-        seconds = record[command]["seconds"]
-        lines.append(f"* {name}: {seconds / 60:.1f} minutes.")
-    lines.append(f"* `make test` ended with `{record['make test']['last_line']}`.")
+        if command in record:
+            lines.append(f"* {name}: {record[command]['seconds'] / 60:.1f} minutes.")
+    if "make test" in record:
+        lines.append(f"* `make test` ended with `{record['make test']['last_line']}`.")
     return "\n".join(lines) + "\n"
 
 
