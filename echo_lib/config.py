@@ -114,9 +114,7 @@ class SamplingConfig:
     batch_size: int  # images per forward pass; no image depends on it but for rounding
     precision: str  # "float32", "bfloat16", or "auto": bfloat16 where the device has it
     compile: bool  # torch.compile of the step; worth its start where images are many
-    cache_gib: (
-        float  # for the modulations of a batch's maps, kept as computed; the rest is recomputed
-    )
+    cache_gib: float  # for the modulations of a batch's maps, as computed; the rest is recomputed
 
 
 @dataclass(frozen=True)
