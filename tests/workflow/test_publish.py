@@ -1,9 +1,10 @@
 """What the repository shows comes from files: the README's numbers, the cards of the weights."""
 
-import importlib.util
+import importlib
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import pandas
@@ -18,22 +19,17 @@ from echo_lib.rows import find_row
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "workflow" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+# The scripts import each other from their own folder, as they do when one is run.
+sys.path.insert(0, str(REPOSITORY / "workflow"))
+blocks, publish = map(importlib.import_module, ("blocks", "publish"))
 
 
-publish = load("publish")
-
-
-@pytest.mark.parametrize(("page", "blocks"), [("README.md", 9), ("docs/shortfall.md", 8)])
-def test_pages_show_what_the_results_hold(page, blocks):
+@pytest.mark.parametrize(("page", "count"), [("README.md", 9), ("docs/shortfall.md", 8)])
+def test_pages_show_what_the_results_hold(page, count):
     assert page in publish.PAGES
     text = (REPOSITORY / page).read_text(encoding="utf-8")
-    assert len(publish.BLOCK.findall(text)) == blocks
-    assert publish.updated(text, REPOSITORY / "results") == text
+    assert len(blocks.BLOCK.findall(text)) == count
+    assert blocks.updated(text, REPOSITORY / "results") == text
 
 
 SHOWN = sorted((REPOSITORY / "results").rglob("manifest.json"))
@@ -66,7 +62,7 @@ def test_table_and_ledger_follow_from_the_cases_alone(profile):
 
 def test_readme_has_no_dice_outside_its_blocks():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    assert not re.findall(r"\d+\.\d ±", publish.BLOCK.sub("", readme))
+    assert not re.findall(r"\d+\.\d ±", blocks.BLOCK.sub("", readme))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +102,7 @@ def test_published_run_is_copied_with_its_times(tmp_path):
     with pytest.raises(SystemExit, match="changed numbers"):
         publish.publish(run.folder, tmp_path / "results/smoke")
     text = "<!-- results:table:smoke -->\nold\n<!-- end -->"
-    new = publish.updated(text, tmp_path / "results")
+    new = blocks.updated(text, tmp_path / "results")
     assert new == "<!-- results:table:smoke -->\n**T**\n\ntable.md\n<!-- end -->"
 
 
@@ -116,9 +112,9 @@ def test_blocks_of_fidelity_and_ledger_by_hand(tmp_path):
     (folder / "fidelity" / "summary.csv").write_text(
         "generator,measure,unit,n_images,n_patients,mean,low,high\n"
         "sdm,mean_dice,share,20,4,0.85,0.8,0.9\ncyclegan,mean_dice,share,20,4,0.5,0.25,0.75\n"
-        + "".join(f"sdm,{m},px,20,4,1,0,2\n" for m in publish.MEASURES if m != "mean_dice")
+        + "".join(f"sdm,{m},px,20,4,1,0,2\n" for m in blocks.MEASURES if m != "mean_dice")
     )
-    lines = publish.block("fidelity:demo", tmp_path).splitlines()
+    lines = blocks.block("fidelity:demo", tmp_path).splitlines()
     assert lines[0].endswith("| SDM (20 images) | CycleGAN (20 images) |")
     assert lines[2] == "| Dice to the map, % | 85.0 (80.0 to 90.0) | 50.0 (25.0 to 75.0) |"
     assert lines[3] == "| contour distance, px | 1.0 (0.0 to 2.0) | – |"
@@ -126,12 +122,12 @@ def test_blocks_of_fidelity_and_ledger_by_hand(tmp_path):
         "tested_on,paper,verdict\nown,91.3,above\nown,94.0,above\nown,82.6,not run\n"
         "own,,no number in the paper\nall,91.3,below\n"
     )
-    assert publish.block("ledger:demo", tmp_path) == (
+    assert blocks.block("ledger:demo", tmp_path) == (
         "Of Table 1's 3 cells, by the ledger: 2 above, 1 not run.\n"
     )
-    assert publish.block("fidelity:none", tmp_path) == "Not measured yet.\n"
+    assert blocks.block("fidelity:none", tmp_path) == "Not measured yet.\n"
     with pytest.raises(ValueError, match="'figures:demo': expected one of table, times"):
-        publish.block("figures:demo", tmp_path)
+        blocks.block("figures:demo", tmp_path)
 
 
 def test_times_tell_of_notebooks_and_of_sampling(tmp_path):
@@ -146,7 +142,7 @@ def test_times_tell_of_notebooks_and_of_sampling(tmp_path):
     record |= {"note": "", "notebook_seconds": seconds, "synthetic": made | {"computed_in": "x"}}
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo/run.json").write_text(json.dumps(record))
-    text = publish.block("times:demo", tmp_path)
+    text = blocks.block("times:demo", tmp_path)
     assert "| sdm | 5 |" in text
     assert "1.5 minutes in all on 2 CPU cores" in text
     assert "included: 01 12, 07 41." in text
@@ -163,10 +159,10 @@ def test_block_of_speed_by_hand(tmp_path):
         {"what": "data path", "how": how, "of_plain": n} for how, n in (("library", 5), ("x", 1))
     ]
     (folder / "segmentation_demo_here.json").write_text(json.dumps({"rows": rows}))
-    lines = publish.block("speed", tmp_path / "results").splitlines()
+    lines = blocks.block("speed", tmp_path / "results").splitlines()
     assert lines[2].endswith("of one without cache | – | 0.60 |")
     assert lines[5].endswith("of a plain loop's | 5.00 | – |")
-    assert len(lines) == 2 + len(publish.SPEEDS)
+    assert len(lines) == 2 + len(blocks.SPEEDS)
 
 
 def test_block_of_ablations_by_hand(tmp_path):
@@ -179,8 +175,8 @@ def test_block_of_ablations_by_hand(tmp_path):
         f"sdm_all,{phase},{value}" for phase, value in (("ED", 0.9), ("ED", 0.8), ("ES", 0.7))
     )
     (folder / "dice.csv").write_text(f"row,phase,dice\n{dice}\nreal_all,ES,0.1\n")
-    lines = publish.block("ablations:demo", tmp_path).splitlines()
-    words = publish.ABLATIONS["ablations/ed", "sdm_all"]
+    lines = blocks.block("ablations:demo", tmp_path).splitlines()
+    words = blocks.ABLATIONS["ablations/ed", "sdm_all"]
     assert lines[2:] == [f"| {words} | 87.0 (86.0 to 88.0) | 85.0 | 70.0 |"]
 
 
@@ -192,7 +188,7 @@ def test_block_of_sets_by_hand(tmp_path):
         "sdm,mean_dice,share,20,4,0.85,0.8,0.9,2CH ED\n"
         "sdm,mean_distance,px,20,4,2,1,3,2CH ED\n"
     )
-    assert publish.block("sets:demo", tmp_path).splitlines()[2:] == [
+    assert blocks.block("sets:demo", tmp_path).splitlines()[2:] == [
         "| 2CH ED | 90.0 (85.0 to 95.0), 10 images | 85.0 (80.0 to 90.0), 20 images | – |"
     ]
 
@@ -207,7 +203,7 @@ def test_blocks_of_rows_and_strata_by_hand(tmp_path):
         "sdm_4ch_ed,SDM 4CH ED,all,Mean,1,1,1,2,below\n"
         "real_05,few,all,Mean,,,,0,not run\n"
     )
-    rows = publish.block("rows:demo", tmp_path).splitlines()
+    rows = blocks.block("rows:demo", tmp_path).splitlines()
     assert rows[2:] == ["| All SDM frames | 2 | 87.0 (86.5 to 87.5) |"]
     (folder / "table.csv").write_text(
         "row,name,tested_on,structure,status,mean\n"
@@ -216,7 +212,7 @@ def test_blocks_of_rows_and_strata_by_hand(tmp_path):
         "cyclegan_all,CycleGAN,all,Mean,not run,\n"
         "sdm_2ch_es,SDM 2CH ES,all,Mean,run,1\n"
     )
-    assert publish.block("means:demo", tmp_path).splitlines()[2:] == ["| All SDM frames | 88.2 |"]
+    assert blocks.block("means:demo", tmp_path).splitlines()[2:] == ["| All SDM frames | 88.2 |"]
     (folder / "comparisons.csv").write_text(
         "row,other,structure,n_patients,difference,low,high,p_holm\n"
         "sdm_all,real_all,Mean,50,-1.26,-2.5,0.5,0.034\n"
@@ -224,7 +220,7 @@ def test_blocks_of_rows_and_strata_by_hand(tmp_path):
         "sdm_then_real,sdm_all,LA,50,9,9,9,0.5\n"
         "sdm_4ch_ed,sdm_all,Mean,50,9,9,9,0.5\n"
     )
-    against = publish.block("against:demo", tmp_path).splitlines()
+    against = blocks.block("against:demo", tmp_path).splitlines()
     assert against[2:] == [
         "| All real CAMUS frames | 50 | +1.3 (-0.5 to +2.5) | 0.034 |",
         "| SDM, then real | 50 | +2.0 (+1.0 to +3.0) | 0.001 |",
@@ -235,5 +231,5 @@ def test_blocks_of_rows_and_strata_by_hand(tmp_path):
         for structure in ("LV endo", "LV epi", "LA", "Mean")
     ]
     (folder / "strata.csv").write_text("row,by,stratum,structure,mean\n" + "\n".join(lines))
-    strata = publish.block("strata:demo", tmp_path).splitlines()
+    strata = blocks.block("strata:demo", tmp_path).splitlines()
     assert strata[2] == "| view: 2CH |" + 4 * " 85.0, 87.5 (-2.5) |"
