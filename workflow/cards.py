@@ -121,6 +121,7 @@ def sdm_card(path, header, manifest, prepared, *, profile, **texts):
 
 def _told(entry):
     seconds = f", {entry['seconds']:.0f} s" if "seconds" in entry else ""
+    seconds += f" on {entry['device']}" if "device" in entry else ""
     return (
         f"* **Before that.** {entry['steps']} steps of {entry['batch_size']} images at "
         f"{entry['learning_rate']}{seconds}, which gave weights of SHA-256 "

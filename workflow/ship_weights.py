@@ -43,6 +43,7 @@ def ship(folder, view, name, *, profile, purpose):
     path = REPOSITORY / "weights" / f"{name}_{view}.safetensors"
     header["training"] = manifest["config"]["training"]
     header["seconds_training"] = manifest["facts"]["seconds_training"]
+    header["device"] = manifest["device"]
     header["history"] = history(manifest, view)
     samples = draw_samples(folder, view, path.with_suffix(".png"), stamp=header["stamp"])
     save_weights(path, tensors, metadata=header, dtype=torch.float16)
@@ -75,7 +76,7 @@ def history(manifest, view):
     """Earlier trainings that the weights went through, the first one first.
 
     Each is the steps, batch size and learning rate behind the weights that the next one started
-    from, those weights' SHA-256, and the seconds of its steps where they are known.
+    from, those weights' SHA-256, and where they are known the seconds of its steps and the device.
 
     Raises:
         SystemExit: the weights that this training started from are there no longer.
@@ -89,6 +90,7 @@ def history(manifest, view):
     if path.is_file() and sha256_file(path) == sha256:
         keys = ("steps", "batch_size", "learning_rate")
         known = {key: header["training"][key] for key in keys} | _seconds(path, header)
+        known |= {"device": header["device"]} if "device" in header else {}
         return [*earlier, known | {"sha256": sha256}]
     if earlier and earlier[-1]["sha256"] == sha256:  # what this training gave, shipped before
         return earlier
