@@ -27,7 +27,10 @@ PAGE = REPOSITORY / "docs" / "reduced_recipe.md"
 BLOCK = re.compile(r"(<!-- recipe:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LIMIT_MB = 30  # of shipped weights, in float16
 TIMED, RUN = "sdm_demo_amd-epyc-2-cores.json", REPOSITORY / "results" / "reduced-cpu"
-# Value and what it is. None of them was measured on a GPU.
+# Batches of reduced-cpu's sampling (ddpm, 15 steps) on an H200: view, images, seconds of a process,
+# a process a view at once.
+SAMPLED, SAMPLED_STEPS = "sampling_nvidia-h200.csv", 15
+# Value and what it is. What was measured since stands beside them on the page, table "gpu".
 ASSUMED = {
     "peak_tflops_per_second": (
         OF_THE_PAPERS_SIZE["peak_tflops_per_second"],
@@ -114,6 +117,16 @@ TRIAL_COLUMNS = {
     "teraflop": ("TFLOP, counted", ",.3g"),
     "predicted": ("s, predicted", ",.4g"),
     "measured": ("s, measured", ",.4g"),
+}
+GPU_COLUMNS = {
+    "what": ("what", ""),
+    "file": ("file", ""),
+    "teraflop": ("TFLOP, counted", ",.0f"),
+    "predicted": ("GPU s, predicted", ",.0f"),
+    "measured": ("s, measured", ",.0f"),
+    "of_peak": ("of the peak, %", ".1f"),
+    "images_per_second": ("images a second", ",.0f"),
+    "hour": ("s, the hour's like stage at this rate", ",.0f"),
 }
 SAMPLER_COLUMNS = {
     "sampler": ("sampler", ""),
@@ -208,6 +221,62 @@ def _trial(what, file, teraflop, rate, measured):
     return {"what": what, "file": f"`{file}`", **values}
 
 
+def on_a_gpu(profile, assumed):
+    """What was counted, predicted and measured on a GPU, two processes at once."""
+    works = {work.stage: work for work in hour.works(profile, cpu_seconds=_cpu_seconds(profile))}
+    peak = assumed["peak_tflops_per_second"]
+    weights = sorted((REPOSITORY / "weights").glob("camus_*.safetensors"))
+    headers = [load_weights(path)[1] for path in weights]
+    known = load_profile("reduced-cpu")
+    counts = hour.sdm_counts(known.sdm.network, known.data.image_size_px)["flops"]
+
+    trained = [training for header in headers for training in gpu_trainings(header)]
+    images = sum(training["steps"] * training["batch_size"] for training in trained)
+    seconds = max(training["seconds"] for training in trained)
+    steps = " and ".join(f"{t['steps']:,} steps of {t['batch_size']}" for t in trained)
+    found = [
+        (f"training at once: {steps} images of {known.data.image_size_px} px, uncompiled",
+         "`weights/camus_*.md`", images, images * counts["training"] / 1e12, seconds,
+         "SDM training"),
+    ]  # fmt: skip
+
+    with open(RESULTS / SAMPLED, encoding="utf-8") as file:
+        batches = list(csv.DictReader(file))
+    views = {batch["view"] for batch in batches}
+    images = sum(int(batch["images"]) for batch in batches)
+    seconds = max(sum(float(b["seconds"]) for b in batches if b["view"] == v) for v in views)
+    flops = images * (counts["encode"] + SAMPLED_STEPS * counts["cached"])
+    found.append(
+        (f"sampling at once: {images:,} images of {known.data.image_size_px} px in "
+         f"{SAMPLED_STEPS} steps, uncompiled", f"`benchmarks/results/{SAMPLED}`", images,
+         flops / 1e12, seconds, "sampling"),
+    )  # fmt: skip
+    return [
+        {
+            "what": what,
+            "file": file,
+            "teraflop": teraflop,
+            "predicted": teraflop / (peak * assumed["of_peak"]),
+            "measured": seconds,
+            "of_peak": 100 * teraflop / seconds / peak,
+            "images_per_second": images / seconds,
+            "hour": works[stage].flops / 1e12 * seconds / teraflop,
+        }
+        for what, file, images, teraflop, seconds, stage in found
+    ]
+
+
+def gpu_trainings(header):
+    """Of the trainings that shipped weights went through, those on a GPU.
+
+    Args:
+        header: of the weights.
+    """
+    own = {key: header["training"][key] for key in ("steps", "batch_size")}
+    own |= {"seconds": header.get("seconds_training"), "device": header.get("device", "")}
+    return [t for t in (*header["history"], own) if t.get("device", "").startswith("cuda")]
+
+
 def samplers():
     """The rows of the samplers' comparison that decide."""
     with open(RUN / "figures" / "sampler_table.csv", encoding="utf-8") as file:
@@ -233,6 +302,7 @@ def recipe(profile, *, assumed=None):
         "candidates": ([candidate_row(c, profile, assumed) for c in CANDIDATES], CANDIDATE_COLUMNS),
         "hour": (budget(profile, assumed), HOUR_COLUMNS),
         "trials": (trials(), TRIAL_COLUMNS),
+        "gpu": (on_a_gpu(profile, assumed), GPU_COLUMNS),
         "samplers": (samplers(), SAMPLER_COLUMNS),
     }
     return {

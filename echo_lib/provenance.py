@@ -302,7 +302,7 @@ def environment(device="cpu"):
         "dirty": dirty,
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _LIBRARIES},
-        "device": str(device),
+        "device": _device_name(device),
     }
 
 
@@ -318,6 +318,15 @@ def git_state():
     except (OSError, subprocess.CalledProcessError):
         return "unknown", True
     return commit, bool(status.strip())
+
+
+def _device_name(device):
+    """``cpu``, or ``cuda:0 (NVIDIA H200)``."""
+    if not str(device).startswith("cuda"):
+        return str(device)
+    import torch  # only a process that has it already gets here
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def _relative(path, folder):

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from echo_lib import provenance
 from echo_lib.config import load_profile
-from echo_lib.provenance import Run, Stage, StageError, atomic_path, require
+from echo_lib.provenance import Run, Stage, StageError, atomic_path, environment, require
 
 PROFILE = load_profile("paper")
 SHA_OF_RESULT = "f6a214f7a5fcda0c2cee9660b7fc29f5649e3c68aad48e20e950137c98913a68"  # of b"result"
@@ -39,6 +40,12 @@ def test_manifest_holds_hashes_environment_and_facts(run):
     assert manifest["seconds"] >= 0
     assert set(manifest) >= {"commit", "dirty", "python", "versions", "device", "finished"}
     assert json.loads((run.folder / "prepared" / "manifest.json").read_text()) == manifest
+
+
+def test_environment_names_the_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
+    assert environment(torch.device("cuda", 1))["device"] == "cuda:1 (GPU of cuda:1)"
+    assert environment(torch.device("cpu"))["device"] == "cpu"
 
 
 def test_missing_stage_is_refused_and_named(run):

@@ -11,6 +11,7 @@ training to another machine, see ``echo_lib.sdm.carry``.
 
 import argparse
 import dataclasses
+import sys
 import time
 
 import pandas as pd
@@ -28,6 +29,8 @@ from echo_lib.sdm import preview
 from echo_lib.sdm.carry import initial_weights, write_carry
 from echo_lib.sdm.recipe import LOG_COLUMNS, Recipe
 
+# On a GPU a thread draws the next batch. Python would hand over to it every 5 ms, once an item.
+SWITCH_S = 1e-4
 # What no weight depends on: a run may go on with other values.
 _FREE = {
     "checkpoint_activations": False, "compile": False, "checkpoint_every": 1, "preview_every": 0,
@@ -161,6 +164,7 @@ def main(arguments=None):
     parser.add_argument("--view", choices=VIEWS, required=True)
     parser.add_argument("--max-minutes", type=float, help="stop cleanly after this long")
     args = parser.parse_args(arguments)
+    sys.setswitchinterval(SWITCH_S)
     with distributed.process_group():
         train(run_from(args), args.view, max_minutes=args.max_minutes)
 

@@ -190,6 +190,11 @@ def ship_earlier(tmp_path, *, header, text):
     ("header", "text", "told"),
     [
         ({"seconds_training": 12.4}, "", "0.0004, 12 s, which"),
+        (
+            {"seconds_training": 12.4, "device": "cuda:0 (a GPU)"},
+            "",
+            "0.0004, 12 s on cuda:0 (a GPU), which",
+        ),
         ({}, "* **Compute.** 99 s on cpu, of which training steps 98 s.\n", "0.0004, 98 s, which"),
         ({}, "no word of it", "0.0004, which"),
     ],
