@@ -73,6 +73,7 @@ STAGE_CODE = {
         "segmentation/prediction.py", "evaluation/metrics.py", "evaluation/statistics.py",
         "evaluation/structures.py", "evaluation/distances.py", "evaluation/fidelity.py",
     ),
+    "copies": ("labels.py", "seeding.py", "data/datasets.py", "evaluation/copies.py"),
     "segmentation": (
         "labels.py", "seeding.py", "rows.py", "checkpoints.py", "data/datasets.py",
         "segmentation/unet.py", "segmentation/frames.py", "segmentation/losses.py",

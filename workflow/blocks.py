@@ -27,8 +27,8 @@ def block(name, results):
     kind, _, profile = name.partition(":")
     if kind == "speed":
         return _speed(results.parent / "benchmarks" / "results")
-    if kind == "ablations":
-        return _ablations(results / profile)
+    if kind in COMPARED:
+        return _compared(results / profile, COMPARED[kind])
     if kind not in BLOCKS:
         raise ValueError(f"block {name!r}: expected one of {', '.join(BLOCKS)}")
     file, render = BLOCKS[kind]
@@ -121,6 +121,15 @@ def _sets(text):
     return _markdown(["view and phase", *GENERATORS.values()], lines)
 
 
+def _copies(text):
+    """Correlation with the nearest training frame, of synthetic images and of real ones."""
+    lines = [
+        [x["group"], x["view"], x["n"], *(f"{float(x[k]):.3f}" for k in COPIES)]
+        for x in csv.DictReader(io.StringIO(text))
+    ]
+    return _markdown(["images", "view", "number", *COPIES.values()], lines)
+
+
 def _interval(line, factor, *, sign=""):
     mean, low, high = (factor * float(line[key]) for key in ("mean", "low", "high"))
     return f"{mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
@@ -180,10 +189,10 @@ def _against(text):
     return _markdown(["row", "patients", "minus All SDM frames, points", "p, Holm"], lines)
 
 
-def _ablations(folder):
-    """The network of all SDM frames of runs that differ in one thing, by phase of the frames."""
+def _compared(folder, networks):
+    """Networks of runs that differ in one thing, by phase of the frames; a line for each."""
     lines = []
-    for (name, row), words in ABLATIONS.items():
+    for (name, row), words in networks.items():
         place = folder / name
         if not (place / "ledger.csv").is_file():
             continue
@@ -194,8 +203,9 @@ def _ablations(folder):
             f"{100 * statistics.fmean(float(x['dice']) for x in cases if x['phase'] == phase):.1f}"
             for phase in PHASES
         ]
-        lines.append([words, _interval(whole | {"mean": whole["ours"]}, 1), *by_phase])
-    return _markdown(["All SDM frames", "mean Dice, % (95 % interval)", *PHASES], lines)
+        seeds = len({x["seed"] for x in cases})
+        lines.append([words, seeds, _interval(whole | {"mean": whole["ours"]}, 1), *by_phase])
+    return _markdown(["network", "seeds", "mean Dice, % (95 % interval)", *PHASES], lines)
 
 
 def _strata(text):
@@ -215,6 +225,7 @@ def _strata(text):
 
 # Networks of one view and phase: their place is Table 1.
 SINGLE = {row.slug for row in ROWS if row.view is not None}
+COPIES = {"mean": "mean", "percentile_95": "95th percentile", "largest": "largest"}
 GENERATORS = {"real": "real frames", "sdm": "SDM", "cyclegan": "CycleGAN"}
 MEASURES = {
     "mean_dice": ("Dice to the map, %", 100),
@@ -232,12 +243,25 @@ SPEEDS = (
     ("data path", "of_plain", "segmentation", "U-Net: rate of the data path, of a plain loop's"),
     ("training step", "of_plain", "segmentation", "U-Net: rate of training, of a plain loop's"),
 )
-# Folder of ``results/<profile>`` and row to what sets it apart; all take one map of each frame.
-ABLATIONS = {
-    ("", "sdm_all_one_map"): "as in the run above",
-    ("ablations/dpm_solver_pp", "sdm_all"): "images sampled by DPM-Solver++, 15 steps",
-    ("ablations/ed", "sdm_all"): "SDMs trained for 200 steps, at twice the rate, on ED frames",
-    ("ablations/ed_es", "sdm_all"): "the same, on ED and ES frames",
+# Kind of a block to the networks that it compares: folder of ``results/<profile>`` and row to what
+# sets the network apart.
+BEFORE = "earlier/d9b8427"  # the run that the ablations of SDMs and samplers were made beside
+COMPARED = {
+    # all take one map of each frame
+    "ablations": {
+        (BEFORE, "sdm_all_one_map"): "as in the fourth earlier run",
+        ("ablations/dpm_solver_pp", "sdm_all"): "images sampled by DPM-Solver++, 15 steps",
+        ("ablations/ed", "sdm_all"): "SDMs trained for 200 steps, at twice the rate, on ED frames",
+        ("ablations/ed_es", "sdm_all"): "the same, on ED and ES frames",
+        ("", "sdm_all_one_map"): "as in the run above: SDMs trained for 4,700 larger steps",
+    },
+    "lengths": {
+        ("", "sdm_all"): "All SDM frames, as many images as real ones",
+        ("", "sdm_all_longer"): "All SDM frames, twice as many",
+        ("ablations/every_image", "sdm_all"): "All SDM frames, every image in every epoch",
+        ("", "real_all"): "All real frames, every image in every epoch",
+        ("", "real_all_longer"): "All real frames, twice",
+    },
 }
 VERDICTS = ("inside the interval", "above", "below", "not run")
 # Kind of a block to the file it is made from and how.
@@ -251,6 +275,7 @@ BLOCKS = {
     "against": ("comparisons.csv", _against),
     "strata": ("strata.csv", _strata),
     "sets": ("fidelity/sets.csv", _sets),
+    "copies": ("copies/summary.csv", _copies),
     "commands": ("commands.json", _commands),
 }
 

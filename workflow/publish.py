@@ -30,6 +30,7 @@ FILES = {
         "frames.csv", "strata.csv", "manifest.json",
     ),
     "fidelity": ("summary.csv", "sets.csv", "strength.csv", "distances.csv", "manifest.json"),
+    "copies": ("summary.csv", "manifest.json"),
     "figures": ("sampler_table.csv",),
 }  # fmt: skip
 PAGES = ("README.md", "docs/shortfall.md")

@@ -24,7 +24,7 @@ sys.path.insert(0, str(REPOSITORY / "workflow"))
 blocks, publish = map(importlib.import_module, ("blocks", "publish"))
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 9), ("docs/shortfall.md", 8)])
+@pytest.mark.parametrize(("page", "count"), [("README.md", 9), ("docs/shortfall.md", 11)])
 def test_pages_show_what_the_results_hold(page, count):
     assert page in publish.PAGES
     text = (REPOSITORY / page).read_text(encoding="utf-8")
@@ -172,12 +172,23 @@ def test_block_of_ablations_by_hand(tmp_path):
         "row,tested_on,structure,ours,low,high\nsdm_all,all,Mean,87,86,88\nsdm_all,own,Mean,1,1,1\n"
     )
     dice = "\n".join(
-        f"sdm_all,{phase},{value}" for phase, value in (("ED", 0.9), ("ED", 0.8), ("ES", 0.7))
+        f"sdm_all,{seed},{phase},{value}"
+        for seed, phase, value in ((0, "ED", 0.9), (1, "ED", 0.8), (0, "ES", 0.7))
     )
-    (folder / "dice.csv").write_text(f"row,phase,dice\n{dice}\nreal_all,ES,0.1\n")
+    (folder / "dice.csv").write_text(f"row,seed,phase,dice\n{dice}\nreal_all,2,ES,0.1\n")
     lines = blocks.block("ablations:demo", tmp_path).splitlines()
-    words = blocks.ABLATIONS["ablations/ed", "sdm_all"]
-    assert lines[2:] == [f"| {words} | 87.0 (86.0 to 88.0) | 85.0 | 70.0 |"]
+    words = blocks.COMPARED["ablations"]["ablations/ed", "sdm_all"]
+    assert lines[2:] == [f"| {words} | 2 | 87.0 (86.0 to 88.0) | 85.0 | 70.0 |"]
+    assert len(blocks.block("lengths:demo", tmp_path).splitlines()) == 2  # none of them was run
+
+
+def test_block_of_copies_by_hand(tmp_path):
+    (tmp_path / "demo/copies").mkdir(parents=True)
+    (tmp_path / "demo/copies/summary.csv").write_text(
+        "group,view,n,mean,percentile_95,largest\nreal frames held out,2CH,7,0.5,0.8,0.9\n"
+    )
+    lines = blocks.block("copies:demo", tmp_path).splitlines()
+    assert lines[2:] == ["| real frames held out | 2CH | 7 | 0.500 | 0.800 | 0.900 |"]
 
 
 def test_block_of_sets_by_hand(tmp_path):
