@@ -27,12 +27,15 @@ class Originals:
         are_raw: False where the raw data were not at hand, so these are the prepared masks.
         ejection_fraction: patient to the value of its Info files, in %; without the patients whose
             files are not there or do not name it.
+        quality: N grades of image quality that experts gave, as the Info file of the frame's view
+            has them ("Good", "Medium", "Poor"); "" where it has none.
     """
 
     label_maps: tuple
     spacing_mm: np.ndarray
     are_raw: bool
     ejection_fraction: dict
+    quality: tuple
 
 
 def load(run, index):
@@ -50,10 +53,13 @@ def load(run, index):
     if raw is None:
         maps = remove_sector(load_label_maps(run.folder, index).numpy())
         sizes_px = index[["rows_px", "columns_px"]].to_numpy(dtype=np.float64)
-        return Originals(tuple(maps), spacing_mm * sizes_px / maps.shape[1:], False, {})
+        spacing_mm = spacing_mm * sizes_px / maps.shape[1:]
+        return Originals(tuple(maps), spacing_mm, False, {}, ("",) * len(index))
     label_maps = tuple(camus.read_image(frame.label_path)[0] for frame in raw)
     _require_sizes(label_maps, index)
-    return Originals(label_maps, spacing_mm, True, _ejection_fractions(raw))
+    infos = [camus.read_info(frame.info_path) for frame in raw]
+    quality = tuple(str(info.get("ImageQuality", "")) for info in infos)
+    return Originals(label_maps, spacing_mm, True, _ejection_fractions(raw, infos), quality)
 
 
 def known_spacing(spacing_mm):
@@ -103,10 +109,9 @@ def _require_sizes(label_maps, index):
             )
 
 
-def _ejection_fractions(frames):
+def _ejection_fractions(frames, infos):
     values = {}
-    for frame in frames:
-        info = camus.read_info(frame.info_path)
+    for frame, info in zip(frames, infos, strict=True):
         found = [float(info[key]) for key in _EF_KEYS if isinstance(info.get(key), (int, float))]
         values.setdefault(frame.patient, set()).update(found)
     unclear = sorted(patient for patient, found in values.items() if len(found) > 1)

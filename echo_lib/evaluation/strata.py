@@ -1,8 +1,9 @@
-"""Where a row of the table falls short: Dice by view, phase, contrast and fidelity.
+"""Where a row of the table falls short: Dice by view, phase, quality, contrast and fidelity.
 
-The contrast of a frame (mean grey value of the myocardium minus that of the LV cavity) stands for
-its image quality: it can be measured on every frame, while the grades that experts gave are only in
-the Info files. The fidelity of a frame is that of the synthetic images of its label maps.
+The quality of an image is the grade that experts gave it, where the Info files of CAMUS are at
+hand. The contrast of a frame (mean grey value of the myocardium minus that of the LV cavity) stands
+for it elsewhere: it can be measured on every frame. The fidelity of a frame is that of the
+synthetic images of its label maps.
 """
 
 import numpy as np
@@ -11,27 +12,29 @@ import pandas as pd
 from echo_lib.evaluation.statistics import bootstrap_interval, patient_means
 from echo_lib.labels import CAMUS_LV, CAMUS_MYOCARDIUM
 
-KINDS = ("view", "phase", "contrast", "fidelity")
+KINDS = ("view", "phase", "quality", "contrast", "fidelity")
 THIRDS = ("lowest third", "middle third", "highest third")
-FRAME_COLUMNS = ("name", "contrast", "fidelity")
+FRAME_COLUMNS = ("name", "quality", "contrast", "fidelity")
 STRATA_COLUMNS = (
     "row", "name", "by", "stratum", "structure", "n_cases", "n_patients", "mean", "low", "high",
 )  # fmt: skip
 
 
-def describe_frames(index, images, truths, *, fidelity=None):
+def describe_frames(index, images, truths, *, quality=None, fidelity=None):
     """What a frame's Dice may depend on.
 
     Args:
         index: data frame of N frames with name, patient, view and phase.
         images: (N, H, W) uint8 grey values.
         truths: (N, H, W) CAMUS ids.
+        quality: N grades, "" where there is none; from ``originals.load``.
         fidelity: scores of synthetic images (``fidelity.score_images``, of generator "sdm") with
             patient, view, phase and mean_dice; a frame takes the mean over its own maps.
 
     Returns:
-        A data frame with FRAME_COLUMNS: contrast in grey values, NaN where a structure is absent;
-        fidelity from 0 to 1, NaN where no image of the frame's maps was scored.
+        A data frame with FRAME_COLUMNS: quality, None where it is not known; contrast in grey
+        values, NaN where a structure is absent; fidelity from 0 to 1, NaN where no image of the
+        frame's maps was scored.
     """
     contrasts = [
         _mean(image, truth == CAMUS_MYOCARDIUM) - _mean(image, truth == CAMUS_LV)
@@ -42,7 +45,9 @@ def describe_frames(index, images, truths, *, fidelity=None):
         keys = ["patient", "view", "phase"]
         scores = fidelity.groupby(keys)["mean_dice"].mean()
         found = scores.reindex(pd.MultiIndex.from_frame(index[keys])).to_numpy()
-    return pd.DataFrame({"name": index["name"], "contrast": contrasts, "fidelity": found})
+    grades = [grade or None for grade in quality or [""] * len(index)]
+    columns = {"name": index["name"], "quality": grades}
+    return pd.DataFrame(columns | {"contrast": contrasts, "fidelity": found})
 
 
 def tabulate(cases, frames, *, rows, seed=0):
@@ -59,11 +64,12 @@ def tabulate(cases, frames, *, rows, seed=0):
         fidelity, the same for every row.
     """
     named = frames.set_index("name")
-    thirds = {kind: _thirds(named[kind]) for kind in ("contrast", "fidelity")}
+    strata = {kind: _thirds(named[kind]) for kind in ("contrast", "fidelity")}
+    strata["quality"] = named.get("quality", {})  # earlier tables lack it
     lines = []
     for row in rows:
         own = row.select(cases[cases["row"] == row.slug])
-        own = own.assign(**{kind: own["name"].map(third) for kind, third in thirds.items()})
+        own = own.assign(**{kind: own["name"].map(known) for kind, known in strata.items()})
         for kind in KINDS:
             for stratum, group in own.groupby(kind, observed=True):
                 head = {"row": row.slug, "name": row.name, "by": kind, "stratum": str(stratum)}

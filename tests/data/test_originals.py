@@ -51,6 +51,16 @@ def prepared(tmp_path, **options):
     return run, index[index["split"] == "test"].reset_index(drop=True)
 
 
+def test_quality_is_that_of_the_frames_own_view(tmp_path):
+    run, index = prepared(tmp_path, info="ImageQuality: Medium\n")
+    patient = index["patient"][0]
+    (run.data_root / "database_nifti" / patient / "Info_4CH.cfg").write_text("ED: 1\n")
+    by_view = dict(zip(index["view"], originals.load(run, index).quality, strict=True))
+    assert by_view == {"2CH": "Medium", "4CH": ""}
+    without = dataclasses.replace(run, data_root=None)
+    assert originals.load(without, index).quality == ("",) * len(index)
+
+
 def test_raw_masks_spacing_and_fraction(tmp_path):
     run, index = prepared(tmp_path)
     found = originals.load(run, index)

@@ -57,6 +57,21 @@ def test_strata_hold_the_means_of_their_cases():
     assert 80 <= low < 85 < high <= 90
 
 
+def test_quality_is_a_stratum_where_it_is_known():
+    blank = np.zeros((2, 1, 2), dtype=np.uint8)
+    assert describe_frames(INDEX, blank, blank)["quality"].isna().all()
+    assert describe_frames(INDEX, blank, blank, quality=("Poor", ""))["quality"][0] == "Poor"
+
+    cases = make_cases([90, 80, 70, 60])
+    frames = pd.DataFrame({"name": [f"f{n}" for n in range(4)], "contrast": np.nan})
+    frames = frames.assign(fidelity=np.nan, quality=["Good", "Good", "Poor", None])
+    table = tabulate(cases, frames, rows=[find_row("real_all")])
+    mean = table[(table["by"] == "quality") & (table["structure"] == "Mean")].set_index("stratum")
+    assert mean["mean"].to_dict() == pytest.approx({"Good": 85, "Poor": 70})
+    earlier = tabulate(cases, frames.drop(columns="quality"), rows=[find_row("real_all")])
+    assert "quality" not in set(earlier["by"])
+
+
 def test_a_row_of_one_view_is_seen_on_its_own_frames():
     cases = make_cases([90, 10, 80, 20], row="sdm_2ch_ed")
     frames = pd.DataFrame({"name": [f"f{n}" for n in range(4)], "contrast": 1.0, "fidelity": 0.5})
