@@ -73,7 +73,11 @@ STAGE_CODE = {
         "segmentation/prediction.py", "evaluation/metrics.py", "evaluation/statistics.py",
         "evaluation/structures.py", "evaluation/distances.py", "evaluation/fidelity.py",
     ),
-    "copies": ("labels.py", "seeding.py", "data/datasets.py", "evaluation/copies.py"),
+    "copies": (
+        "labels.py", "seeding.py", "checkpoints.py", "precision.py", "data/datasets.py",
+        "sdm/blocks.py", "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "sdm/denoiser.py",
+        "sdm/sampling.py", "sdm/copies.py",
+    ),
     "segmentation": (
         "labels.py", "seeding.py", "rows.py", "checkpoints.py", "data/datasets.py",
         "segmentation/unet.py", "segmentation/frames.py", "segmentation/losses.py",

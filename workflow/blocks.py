@@ -124,10 +124,25 @@ def _sets(text):
 def _copies(text):
     """Correlation with the nearest training frame, of synthetic images and of real ones."""
     lines = [
-        [x["group"], x["view"], x["n"], *(f"{float(x[k]):.3f}" for k in COPIES)]
+        [x["group"], x["view"], x["n"], *(f"{float(x[k]):.3f}" for k in COPIES), _own(x["own"])]
         for x in csv.DictReader(io.StringIO(text))
     ]
-    return _markdown(["images", "view", "number", *COPIES.values()], lines)
+    head = ["images", "view", "number", *COPIES.values(), "nearest is the map's own frame"]
+    return _markdown(head, lines)
+
+
+def _own(share):
+    return f"{100 * float(share):.0f} %"
+
+
+def _generalisation(text):
+    """Error of x_0 on frames that an SDM was trained on and on others, by view and phase."""
+    found = {}
+    for x in csv.DictReader(io.StringIO(text)):
+        found.setdefault((x["view"], x["phase"]), []).append(f"{1000 * float(x['mse']):.1f}")
+    lines = [[" ".join(key), *errors] for key, errors in found.items()]
+    head = ["1000 x squared error", "training patients", "validation patients"]
+    return _markdown(head, lines)
 
 
 def _interval(line, factor, *, sign=""):
@@ -203,7 +218,7 @@ def _compared(folder, networks):
             f"{100 * statistics.fmean(float(x['dice']) for x in cases if x['phase'] == phase):.1f}"
             for phase in PHASES
         ]
-        seeds = len({x["seed"] for x in cases})
+        seeds = str(len({x["seed"] for x in cases}))
         lines.append([words, seeds, _interval(whole | {"mean": whole["ours"]}, 1), *by_phase])
     return _markdown(["network", "seeds", "mean Dice, % (95 % interval)", *PHASES], lines)
 
@@ -276,6 +291,7 @@ BLOCKS = {
     "strata": ("strata.csv", _strata),
     "sets": ("fidelity/sets.csv", _sets),
     "copies": ("copies/summary.csv", _copies),
+    "generalisation": ("generalisation.csv", _generalisation),
     "commands": ("commands.json", _commands),
 }
 

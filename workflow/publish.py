@@ -33,15 +33,16 @@ FILES = {
     "copies": ("summary.csv", "manifest.json"),
     "figures": ("sampler_table.csv",),
 }  # fmt: skip
+PAUSE_S = 900  # notebooks between stages take less
 PAGES = ("README.md", "docs/shortfall.md")
 
 
 def run_record(folder):
     """Where and how long a run took.
 
-    ``wall_seconds`` is from the first stage's start to the last one's end, what lay between
-    included, so it is meant for runs that were not interrupted. ``synthetic`` holds the facts of
-    the synthetic set: how many images, and how fast.
+    ``wall_seconds`` is from the first stage's start to the last one's end, but for pauses of more
+    than ``PAUSE_S`` in which no stage ran. ``synthetic`` holds the facts of the synthetic set: how
+    many images, and how fast.
     """
     manifests = manifests_of(folder)
     ends = [calendar.timegm(time.strptime(m["finished"], "%Y-%m-%dT%H:%M:%SZ")) for m in manifests]
@@ -55,11 +56,26 @@ def run_record(folder):
         "versions": last["versions"],
         "device": last["device"],
         "cpu_cores": os.cpu_count(),
-        "wall_seconds": round(max(ends) - min(starts)),
+        "wall_seconds": round(wall_seconds(list(zip(starts, ends, strict=True)))),
         "stage_seconds": {m["stage"]: m["seconds"] for m in manifests},
         "notebook_seconds": notebook_seconds(folder / "notebooks"),
         "synthetic": next((m["facts"] for m in manifests if m["stage"] == "synthetic"), {}),
     }
+
+
+def wall_seconds(spans):
+    """Seconds from the first start to the last end, without pauses longer than ``PAUSE_S``.
+
+    Args:
+        spans: (start, end) of every stage, in seconds.
+    """
+    total, reached = 0.0, min(start for start, _ in spans)
+    for start, end in sorted(spans):
+        if start - reached > PAUSE_S:
+            reached = start
+        if end > reached:
+            total, reached = total + end - reached, end
+    return total
 
 
 def notebook_seconds(folder):

@@ -185,10 +185,26 @@ def test_block_of_ablations_by_hand(tmp_path):
 def test_block_of_copies_by_hand(tmp_path):
     (tmp_path / "demo/copies").mkdir(parents=True)
     (tmp_path / "demo/copies/summary.csv").write_text(
-        "group,view,n,mean,percentile_95,largest\nreal frames held out,2CH,7,0.5,0.8,0.9\n"
+        "group,view,n,mean,percentile_95,largest,own\nreal frames,2CH,7,0.5,0.8,0.9,0.25\n"
     )
     lines = blocks.block("copies:demo", tmp_path).splitlines()
-    assert lines[2:] == ["| real frames held out | 2CH | 7 | 0.500 | 0.800 | 0.900 |"]
+    assert lines[2:] == ["| real frames | 2CH | 7 | 0.500 | 0.800 | 0.900 | 25 % |"]
+
+
+def test_block_of_generalisation_by_hand(tmp_path):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/generalisation.csv").write_text(
+        "view,phase,split,n,mse,weights_sha256\n"
+        "2CH,ED,training,9,0.0018,ab\n2CH,ED,validation,9,0.03,ab\n4CH,ED,training,9,0.002,cd\n"
+    )
+    lines = blocks.block("generalisation:demo", tmp_path).splitlines()
+    assert lines[2:] == ["| 2CH ED | 1.8 | 30.0 |", "| 4CH ED | 2.0 |"]
+
+
+def test_wall_time_leaves_out_long_pauses():
+    assert publish.wall_seconds([(0, 10), (5, 20), (600, 700)]) == 700
+    assert publish.wall_seconds([(10_000, 10_050), (0, 10), (5, 20)]) == 70
+    assert publish.wall_seconds([(100, 400), (200, 300)]) == 300
 
 
 def test_block_of_sets_by_hand(tmp_path):

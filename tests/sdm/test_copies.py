@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from echo_lib.config import load_profile
-from echo_lib.evaluation import copies
 from echo_lib.labels import VIEWS
 from echo_lib.provenance import Run, Stage, StageError
+from echo_lib.sdm import copies
 
 SIZE = 128
 
@@ -94,12 +95,34 @@ def test_stage_lines_and_summary(run):
     assert other.correlation < 0.5
     assert not lines.nearest.str.contains("ES").any()  # the SDM has not seen them
     assert summary.n.tolist() == [2, 1, 2, 1]
-    assert set(summary.group) == {copies.REAL, copies.OWN}
+    assert set(summary.group) == {copies.REAL, copies.BENT}
     real = lines[(lines.group == copies.REAL) & (lines.view == VIEWS[0])]
     first = summary[(summary.group == copies.REAL) & (summary.view == VIEWS[0])].iloc[0]
     assert first["mean"] == pytest.approx(real.correlation.mean(), abs=1e-5)
     assert first.largest == pytest.approx(real.correlation.max(), abs=1e-5)
     assert first.percentile_95 == pytest.approx(real.correlation.quantile(0.95), abs=1e-5)
+
+
+def test_an_sdm_that_gives_frames_for_their_maps_is_found_out(run, monkeypatch):
+    for view in VIEWS:
+        stage = Stage.open(run, f"sdm/{view}", config={})
+        (stage.folder / "weights.safetensors").write_bytes(view.encode())
+        stage.finish([stage.folder / "weights.safetensors"])
+    frames = pd.read_csv(run.folder / "prepared/frames.csv").set_index("name")
+
+    def by_heart(view, label_maps, config, *, generators):
+        known = [f"{view}_ED_{n}" for n in range(3)]
+        images = [np.asarray(Image.open(run.folder / frames.image[name])) for name in known]
+        assert len(label_maps) == len(generators) == 3
+        return torch.from_numpy(np.stack(images))
+
+    monkeypatch.setattr(copies, "denoiser_of", lambda run, view: view)
+    monkeypatch.setattr(copies, "sample", by_heart)
+    summary = copies.measure(run).set_index(["group", "view"])
+    for view in VIEWS:
+        given = summary.loc[(copies.GIVEN, view)]
+        assert given[["n", "mean", "own"]].tolist() == pytest.approx([3, 1, 1])
+        assert summary.loc[(copies.REAL, view), "own"] == 0
 
 
 def test_a_finished_stage_returns_what_it_wrote(run):
