@@ -30,6 +30,7 @@ TIMED, RUN = "sdm_demo_amd-epyc-2-cores.json", REPOSITORY / "results" / "reduced
 # Batches of reduced-cpu's sampling (ddpm, 15 steps) on an H200: view, images, seconds of a process,
 # a process a view at once.
 SAMPLED, SAMPLED_STEPS = "sampling_nvidia-h200.csv", 15
+TRAINED = RUN / "ablations" / "long_sdm"  # manifests of two trainings at once on an H200
 # Value and what it is. What was measured since stands beside them on the page, table "gpu".
 ASSUMED = {
     "peak_tflops_per_second": (
@@ -225,19 +226,18 @@ def on_a_gpu(profile, assumed):
     """What was counted, predicted and measured on a GPU, two processes at once."""
     works = {work.stage: work for work in hour.works(profile, cpu_seconds=_cpu_seconds(profile))}
     peak = assumed["peak_tflops_per_second"]
-    weights = sorted((REPOSITORY / "weights").glob("camus_*.safetensors"))
-    headers = [load_weights(path)[1] for path in weights]
     known = load_profile("reduced-cpu")
     counts = hour.sdm_counts(known.sdm.network, known.data.image_size_px)["flops"]
 
-    trained = [training for header in headers for training in gpu_trainings(header)]
+    manifests = [json.loads(path.read_text("utf-8")) for path in sorted(TRAINED.glob("sdm_*.json"))]
+    trained = [manifest["config"]["training"] for manifest in manifests]
     images = sum(training["steps"] * training["batch_size"] for training in trained)
-    seconds = max(training["seconds"] for training in trained)
+    seconds = max(manifest["facts"]["seconds_training"] for manifest in manifests)
     steps = " and ".join(f"{t['steps']:,} steps of {t['batch_size']}" for t in trained)
     found = [
         (f"training at once: {steps} images of {known.data.image_size_px} px, uncompiled",
-         "`weights/camus_*.md`", images, images * counts["training"] / 1e12, seconds,
-         "SDM training"),
+         f"`results/reduced-cpu/ablations/{TRAINED.name}/sdm_*.json`", images,
+         images * counts["training"] / 1e12, seconds, "SDM training"),
     ]  # fmt: skip
 
     with open(RESULTS / SAMPLED, encoding="utf-8") as file:
@@ -264,17 +264,6 @@ def on_a_gpu(profile, assumed):
         }
         for what, file, images, teraflop, seconds, stage in found
     ]
-
-
-def gpu_trainings(header):
-    """Of the trainings that shipped weights went through, those on a GPU.
-
-    Args:
-        header: of the weights.
-    """
-    own = {key: header["training"][key] for key in ("steps", "batch_size")}
-    own |= {"seconds": header.get("seconds_training"), "device": header.get("device", "")}
-    return [t for t in (*header["history"], own) if t.get("device", "").startswith("cuda")]
 
 
 def samplers():

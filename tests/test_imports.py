@@ -15,8 +15,8 @@ LEAVES = {name.removesuffix(".py") for name in FILES if "/" not in name}
 ROOMS = {name.partition("/")[0] for name in FILES if "/" in name}
 # The only modules of a room that read prepared data.
 READERS = {
-    "sdm/stream.py", "sdm/training.py", "sdm/sampling.py", "sdm/comparison.py", "sdm/copies.py", "sdm/generalisation.py",
-    "sdm/denoiser.py", "sdm/verification.py", "segmentation/frames.py",
+    "sdm/stream.py", "sdm/training.py", "sdm/sampling.py", "sdm/comparison.py", "sdm/copies.py",
+    "sdm/generalisation.py", "sdm/denoiser.py", "sdm/verification.py", "segmentation/frames.py",
     "segmentation/prediction.py",
     "cyclegan/training.py", "cyclegan/translation.py",
 }  # fmt: skip
@@ -39,7 +39,8 @@ ENTRY = {
     "cohort": "data/phantom.py", "prepared": "data/prepare.py", "sdm": "sdm/training.py",
     "synthetic": "sdm/sampling.py", "segmentation": "segmentation/training.py",
     "pseudo": "data/pseudo.py", "cyclegan": "cyclegan/training.py",
-    "translated": "cyclegan/translation.py", "comparison": "sdm/comparison.py", "sdm/copies.py", "sdm/generalisation.py",
+    "translated": "cyclegan/translation.py", "comparison": "sdm/comparison.py",
+    "copies": "sdm/copies.py",
     "fidelity": "evaluation/fidelity.py",
 }  # fmt: skip
 

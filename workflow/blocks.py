@@ -260,22 +260,24 @@ SPEEDS = (
 )
 # Kind of a block to the networks that it compares: folder of ``results/<profile>`` and row to what
 # sets the network apart.
-BEFORE = "earlier/d9b8427"  # the run that the ablations of SDMs and samplers were made beside
+LONG = "ablations/long_sdm"
 COMPARED = {
     # all take one map of each frame
     "ablations": {
-        (BEFORE, "sdm_all_one_map"): "as in the fourth earlier run",
+        ("", "sdm_all_one_map"): "as in the run above",
         ("ablations/dpm_solver_pp", "sdm_all"): "images sampled by DPM-Solver++, 15 steps",
         ("ablations/ed", "sdm_all"): "SDMs trained for 200 steps, at twice the rate, on ED frames",
         ("ablations/ed_es", "sdm_all"): "the same, on ED and ES frames",
-        ("", "sdm_all_one_map"): "as in the run above: SDMs trained for 4,700 larger steps",
+        (LONG, "sdm_all_one_map"): "SDMs trained for 4,700 steps of 128 images",
+        ("ablations/plain_maps", "sdm_all"): "the same, and their maps are not transformed",
     },
     "lengths": {
-        ("", "sdm_all"): "All SDM frames, as many images as real ones",
-        ("", "sdm_all_longer"): "All SDM frames, twice as many",
-        ("ablations/every_image", "sdm_all"): "All SDM frames, every image in every epoch",
-        ("", "real_all"): "All real frames, every image in every epoch",
-        ("", "real_all_longer"): "All real frames, twice",
+        ("", "sdm_all"): "All SDM frames, as in the run above",
+        (LONG, "sdm_all"): "All SDM frames, SDMs trained for long",
+        (LONG, "sdm_all_longer"): "the same, twice as long",
+        ("ablations/every_image", "sdm_all"): "the same, every image in every epoch",
+        ("", "real_all"): "All real frames: every image in every epoch",
+        ("", "real_all_longer"): "the same, twice as long",
     },
 }
 VERDICTS = ("inside the interval", "above", "below", "not run")

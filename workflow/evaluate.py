@@ -157,7 +157,7 @@ def measure(release, frames, networks):
     Args:
         release: that the frames come from.
         frames: ``Frames``.
-        networks: ``Weights``, of a row each.
+        networks: ``Weights``, of a row and seed each.
 
     Returns:
         The data frames of ``metrics.measure`` and of ``volumes.network_volumes``.
@@ -194,7 +194,7 @@ def evaluate(data_root, split, networks, output, *, command):
     Args:
         data_root: the folder of CAMUS.
         split: one of ``labels.SPLITS``.
-        networks: ``Weights``, of a row each.
+        networks: ``Weights``, of a row and seed each.
         output: the folder written to.
         command: as it was typed.
 
@@ -205,8 +205,8 @@ def evaluate(data_root, split, networks, output, *, command):
     release = camus.open_release(data_root)
     frames = read_frames(release, split, sorted({weights.size_px for weights in networks}))
     cases, ejection = measure(release, frames, networks)
-    own = [weights.row for weights in networks]
-    rows = [*PAPER_ROWS, *(row for row in own if not row.in_paper)]
+    own = {weights.row.slug: weights.row for weights in networks}
+    rows = [*PAPER_ROWS, *(row for row in own.values() if not row.in_paper)]
     measured = results.measured_texts(cases, volumes=ejection)
     tables = results.summaries(**results.read_back(measured), rows=rows)
     face = SimpleNamespace(stamp=_stamp(release, split, networks))
@@ -217,7 +217,7 @@ def evaluate(data_root, split, networks, output, *, command):
     record = {
         "command": command,
         "data": {"release": release.kind, "split": split} | _facts(frames),
-        "weights": {weights.path.name: _identity(weights) for weights in networks},
+        "weights": [_identity(weights) for weights in networks],
         **provenance.environment(device()),
         "seconds": round(time.monotonic() - started, 2),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -246,6 +246,7 @@ def _facts(frames):
 
 def _identity(weights):
     return {
+        "file": weights.path.name,
         "row": weights.row.slug,
         "seed": weights.seed,
         "profile": weights.profile,
@@ -261,10 +262,10 @@ def _networks(paths, size_px):
     if not paths:
         raise ValueError(f"{folder}: no {PREFIX}*.safetensors here; name files with --weights")
     networks = [read_weights(path, size_px=size_px) for path in paths]
-    slugs = [weights.row.slug for weights in networks]
-    twice = sorted({slug for slug in slugs if slugs.count(slug) > 1})
+    found = [f"row {weights.row.slug}, seed {weights.seed}" for weights in networks]
+    twice = sorted({one for one in found if found.count(one) > 1})
     if twice:
-        raise ValueError(f"several files of row {', '.join(twice)}; expected one of each row")
+        raise ValueError(f"several files of {'; '.join(twice)}; expected one of each row and seed")
     return networks
 
 

@@ -114,8 +114,10 @@ def test_trials_are_those_of_their_files(record):
     assert recipe.samplers() == rows(record, "samplers"), AGAIN
 
 
-def test_the_gpus_numbers_are_those_of_its_weights_and_of_its_log(profile, record):
+def test_the_gpus_numbers_are_those_of_its_manifests_and_of_its_log(profile, record):
     assert recipe.on_a_gpu(profile, ASSUMED) == rows(record, "gpu"), AGAIN
+    manifests = [json.loads(p.read_text("utf-8")) for p in recipe.TRAINED.glob("sdm_*.json")]
+    assert [manifest["device"][:4] for manifest in manifests] == ["cuda", "cuda"]
     training, sampling = rows(record, "gpu")
     for row in (training, sampling):
         per_second = row["teraflop"] / row["measured"]
@@ -124,16 +126,6 @@ def test_the_gpus_numbers_are_those_of_its_weights_and_of_its_log(profile, recor
     with open(RESULTS / recipe.SAMPLED, encoding="utf-8") as file:
         images = sum(int(line.split(",")[1]) for line in file.readlines()[1:])
     assert sampling["images_per_second"] * sampling["measured"] == pytest.approx(images)
-
-
-def test_only_trainings_on_a_gpu_count_as_such():
-    on_cpu = {"steps": 3, "batch_size": 2, "learning_rate": 0.1, "seconds": 9.0, "sha256": "0"}
-    on_gpu = {"steps": 5, "batch_size": 4, "seconds": 7.0, "device": "cuda:0 (some GPU)"}
-    header = {"history": [on_cpu], "training": on_gpu, "seconds_training": 7.0}
-    assert recipe.gpu_trainings(header) == []
-    assert recipe.gpu_trainings(header | {"device": "cuda:0 (some GPU)"}) == [on_gpu]
-    after = header | {"history": [on_cpu, on_gpu], "device": "cpu"}
-    assert recipe.gpu_trainings(after) == [on_gpu]
 
 
 def test_the_page_shows_the_record(record):

@@ -119,17 +119,26 @@ def test_the_record_says_what_the_tables_were_made_from(cohort, evaluated):
     data = record["data"]
     assert (data["release"], data["split"]) == ("current", "test")
     assert (data["patients"], data["frames"], data["duplicate_images"]) == (2, 8, [])
-    assert record["weights"] == {
-        WEIGHTS.name: {
-            "row": "real_all", "seed": 0, "profile": "reduced-cpu", "image_size_px": 128,
-            "sha256": sha256_file(WEIGHTS),
+    assert record["weights"] == [
+        {
+            "file": WEIGHTS.name, "row": "real_all", "seed": 0, "profile": "reduced-cpu",
+            "image_size_px": 128, "sha256": sha256_file(WEIGHTS),
         }
-    }  # fmt: skip
+    ]  # fmt: skip
     assert {"commit", "dirty", "versions", "device", "seconds"} <= set(record)
     files = {path.name for path in evaluated.iterdir()}
     assert files == {"evaluation.json", *record["outputs"]}
     for name, digest in record["outputs"].items():
         assert sha256_file(evaluated / name) == digest
+
+
+@pytest.mark.filterwarnings("ignore:identical images")
+def test_several_seeds_of_a_row_are_one_line(cohort, evaluated, tmp_path):
+    again = variant_of(tmp_path / "1" / WEIGHTS.name, stage="segmentation/real_all-1")
+    evaluate.main(command_line(cohort, tmp_path / "out", WEIGHTS, again))
+    one, two = (pd.read_csv(folder / "dice.csv") for folder in (evaluated, tmp_path / "out"))
+    assert two["seed"].value_counts().to_dict() == {0: len(one), 1: len(one)}
+    assert "| All real CAMUS frames | 8, 2 seeds |" in (tmp_path / "out/table.md").read_text()
 
 
 def current_release(cohort, root):
@@ -171,7 +180,7 @@ def test_all_shipped_networks_are_taken_each_in_its_own_size(
     arguments = command_line(cohort, tmp_path / "out")
     evaluate.main(arguments[: arguments.index("--weights")])
     record = json.loads((tmp_path / "out/evaluation.json").read_text(encoding="utf-8"))
-    sizes = {found["row"]: found["image_size_px"] for found in record["weights"].values()}
+    sizes = {found["row"]: found["image_size_px"] for found in record["weights"]}
     assert sizes == {"real_all": 128, "real_50": 192}
     assert scores(tmp_path / "out") == scores(evaluated)
     assert scores(tmp_path / "out", "real_50") != scores(evaluated)
@@ -229,7 +238,7 @@ def test_weights_that_are_missing_or_twice_there(cohort, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"sdm_all.safetensors: no readable safetensors file"):
         evaluate.main(command_line(cohort, tmp_path / "out", missing))
     again = variant_of(tmp_path / "segmentation_real_all.safetensors")
-    with pytest.raises(SystemExit, match="several files of row real_all; expected one"):
+    with pytest.raises(SystemExit, match="several files of row real_all, seed 0; expected"):
         evaluate.main(command_line(cohort, tmp_path / "out", WEIGHTS, again))
     monkeypatch.setattr(evaluate, "REPOSITORY", tmp_path / "bare")
     arguments = command_line(cohort, tmp_path / "out")
