@@ -201,6 +201,13 @@ def test_block_of_generalisation_by_hand(tmp_path):
     assert lines[2:] == ["| 2CH ED | 1.8 | 30.0 |", "| 4CH ED | 2.0 |"]
 
 
+def test_errors_on_frames_held_out_are_those_of_the_shipped_weights():
+    lines = pandas.read_csv(REPOSITORY / "results/reduced-cpu/generalisation.csv")
+    for view, found in lines.groupby("view"):
+        shipped = REPOSITORY / f"weights/camus_{view}.safetensors"
+        assert set(found["weights_sha256"]) == {sha256_file(shipped)}
+
+
 def test_wall_time_leaves_out_long_pauses():
     assert publish.wall_seconds([(0, 10), (5, 20), (600, 700)]) == 700
     assert publish.wall_seconds([(10_000, 10_050), (0, 10), (5, 20)]) == 70
