@@ -74,9 +74,10 @@ STAGE_CODE = {
         "evaluation/structures.py", "evaluation/distances.py", "evaluation/fidelity.py",
     ),
     "copies": (
-        "labels.py", "seeding.py", "checkpoints.py", "precision.py", "data/datasets.py",
+        "labels.py", "seeding.py", "checkpoints.py", "distributed.py", "precision.py",
+        "data/datasets.py",
         "sdm/blocks.py", "sdm/unet.py", "sdm/diffusion.py", "sdm/samplers.py", "sdm/denoiser.py",
-        "sdm/sampling.py", "sdm/copies.py",
+        "sdm/sampling.py", "sdm/verification.py", "sdm/copies.py",
     ),
     "segmentation": (
         "labels.py", "seeding.py", "rows.py", "checkpoints.py", "data/datasets.py",

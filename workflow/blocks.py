@@ -137,12 +137,15 @@ def _own(share):
 
 def _generalisation(text):
     """Error of x_0 on frames that an SDM was trained on and on others, by view and phase."""
-    found = {}
+    found, splits = {}, {}
     for x in csv.DictReader(io.StringIO(text)):
-        found.setdefault((x["view"], x["phase"]), []).append(f"{1000 * float(x['mse']):.1f}")
-    lines = [[" ".join(key), *errors] for key, errors in found.items()]
-    head = ["1000 x squared error", "training patients", "validation patients"]
-    return _markdown(head, lines)
+        splits[x["split"]] = f"{x['split']} patients"
+        found.setdefault((x["view"], x["phase"]), {})[x["split"]] = 1000 * float(x["mse"])
+    lines = [
+        [" ".join(key), *(f"{errors[s]:.1f}" if s in errors else "–" for s in splits)]
+        for key, errors in found.items()
+    ]
+    return _markdown(["1000 x squared error", *splits.values()], lines)
 
 
 def _interval(line, factor, *, sign=""):

@@ -266,6 +266,14 @@ def _networks(paths, size_px):
     twice = sorted({one for one in found if found.count(one) > 1})
     if twice:
         raise ValueError(f"several files of {'; '.join(twice)}; expected one of each row and seed")
+    kinds = {(weights.row.slug, weights.profile, weights.size_px) for weights in networks}
+    slugs = [slug for slug, _, _ in kinds]
+    mixed = sorted({slug for slug in slugs if slugs.count(slug) > 1})
+    if mixed:
+        raise ValueError(
+            f"files of row {', '.join(mixed)} of several profiles or image sizes; expected seeds "
+            "of one, evaluate the others apart"
+        )
     return networks
 
 

@@ -9,16 +9,18 @@ frames, unaltered. One that has learned frames by heart gives these frames.
 """
 
 import argparse
+import dataclasses
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
+from echo_lib import distributed
 from echo_lib.cli import add_run_arguments, run_from
 from echo_lib.data.datasets import load_label_maps, load_pairs, read_index
 from echo_lib.labels import VIEWS
-from echo_lib.provenance import Stage, write_text
+from echo_lib.provenance import Stage, require, write_text
 from echo_lib.sdm.denoiser import sample
 from echo_lib.sdm.sampling import denoiser_of
 from echo_lib.seeding import numpy_generator, torch_generator
@@ -39,11 +41,8 @@ def nearest(images, others):
         others: (M, H, W) uint8.
 
     Returns:
-        Three arrays (N,): Pearson's correlation over the pixels, at SIDE_PX; which of the others;
-        whether mirrored.
-
-    Raises:
-        ValueError: an image has one grey value alone, so nothing correlates with it.
+        Three arrays (N,): Pearson's correlation over the pixels, at SIDE_PX, 0 where an image has
+        one grey value alone; which of the others; whether mirrored.
     """
     ours, theirs = _normalised(images), _normalised(others)
     sides = theirs.view(len(theirs), SIDE_PX, SIDE_PX)
@@ -57,37 +56,44 @@ def _normalised(images):
     small = torch.as_tensor(np.asarray(images))[:, None].double()
     flat = F.interpolate(small, (SIDE_PX, SIDE_PX), mode="area").flatten(1)
     flat = flat - flat.mean(dim=1, keepdim=True)
-    length = flat.norm(dim=1, keepdim=True)
-    if (length == 0).any():
-        raise ValueError(f"image {int((length == 0).flatten().nonzero()[0])} has one grey value")
-    return flat / length
+    return F.normalize(flat, dim=1)
 
 
 def measure(run):
     """Write stage ``copies``: images.csv, a line an image, and summary.csv.
 
-    All of the phases that the SDM was trained on, and of its own view.
+    Only frames of the phases that the SDM was trained on, each compared within its view.
 
     Args:
-        run: ``provenance.Run`` with stages "prepared" and "synthetic"; where it has trained SDMs,
-            they draw the images of GIVEN.
+        run: ``provenance.Run`` with stages "prepared" and "synthetic". Where the run's own SDMs
+            drew the latter, they draw the images of GIVEN too.
 
     Returns:
         The table of summary.csv.
     """
-    sdms = [f"sdm/{v}" for v in VIEWS if (run.folder / f"sdm/{v}/weights.safetensors").is_file()]
+    sdms = _sdms(run)
+    # As for stage "synthetic": compilation and cache change no image beyond rounding.
+    sampling = dataclasses.replace(run.profile.sdm.sampling, compile=False, cache_gib=0.0)
     stage = Stage.open(
         run, "copies",
-        config={"training": run.profile.sdm.training, "sampling": run.profile.sdm.sampling},
+        config={"sampling": sampling},
         inputs=("prepared", "synthetic", *sdms),
+        extra={"phases": list(run.profile.sdm.training.phases)},
     )  # fmt: skip
     if not stage.finished():
         lines = pd.concat([_of_view(run, view) for view in VIEWS], ignore_index=True)
         tables = {"images.csv": lines, "summary.csv": summarise(lines)}
         for name, table in tables.items():
             write_text(stage.folder / name, table.to_csv(index=False, float_format="%.6g"))
-        stage.finish([stage.folder / name for name in tables])
+        device = distributed.device() if sdms else "cpu"
+        stage.finish([stage.folder / name for name in tables], device=device)
     return pd.read_csv(stage.folder / "summary.csv")
+
+
+def _sdms(run):
+    """The stages of the SDMs that drew the run's images; none where others drew them."""
+    inputs = require(run, "synthetic")["inputs"]
+    return [f"sdm/{view}" for view in VIEWS if f"sdm/{view}" in inputs]
 
 
 def _of_view(run, view):
@@ -110,7 +116,7 @@ def _of_view(run, view):
     images = {
         group: load_pairs(run.folder, index).images[:, 0].numpy() for group, index in chosen.items()
     }
-    if (run.folder / f"sdm/{view}/weights.safetensors").is_file():
+    if f"sdm/{view}" in _sdms(run):
         chosen[GIVEN] = _lot(run, view, GIVEN, seen, DRAWN)
         images[GIVEN] = _draw(run, view, chosen[GIVEN])
     found = [_compared(view, group, chosen[group], images[group], seen, others) for group in chosen]

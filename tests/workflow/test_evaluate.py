@@ -240,6 +240,9 @@ def test_weights_that_are_missing_or_twice_there(cohort, tmp_path, monkeypatch):
     again = variant_of(tmp_path / "segmentation_real_all.safetensors")
     with pytest.raises(SystemExit, match="several files of row real_all, seed 0; expected"):
         evaluate.main(command_line(cohort, tmp_path / "out", WEIGHTS, again))
+    other = variant_of(tmp_path / "2" / WEIGHTS.name, stage="segmentation/real_all-1", profile="x")
+    with pytest.raises(SystemExit, match="files of row real_all of several profiles"):
+        evaluate.main(command_line(cohort, tmp_path / "out", WEIGHTS, other))
     monkeypatch.setattr(evaluate, "REPOSITORY", tmp_path / "bare")
     arguments = command_line(cohort, tmp_path / "out")
     with pytest.raises(SystemExit, match=r"bare/weights: no segmentation_.* name files with --wei"):

@@ -198,7 +198,8 @@ def test_block_of_generalisation_by_hand(tmp_path):
         "2CH,ED,training,9,0.0018,ab\n2CH,ED,validation,9,0.03,ab\n4CH,ED,training,9,0.002,cd\n"
     )
     lines = blocks.block("generalisation:demo", tmp_path).splitlines()
-    assert lines[2:] == ["| 2CH ED | 1.8 | 30.0 |", "| 4CH ED | 2.0 |"]
+    assert lines[0] == "| 1000 x squared error | training patients | validation patients |"
+    assert lines[2:] == ["| 2CH ED | 1.8 | 30.0 |", "| 4CH ED | 2.0 | – |"]
 
 
 def test_errors_on_frames_held_out_are_those_of_the_shipped_weights():
