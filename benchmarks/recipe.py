@@ -233,7 +233,8 @@ def on_a_gpu(profile, assumed):
     trained = [manifest["config"]["training"] for manifest in manifests]
     images = sum(training["steps"] * training["batch_size"] for training in trained)
     seconds = max(manifest["facts"]["seconds_training"] for manifest in manifests)
-    steps = " and ".join(f"{t['steps']:,} steps of {t['batch_size']}" for t in trained)
+    told = {f"{t['steps']:,} steps of {t['batch_size']}" for t in trained}
+    steps = f"{len(trained)} x {' and '.join(sorted(told))}"
     found = [
         (f"training at once: {steps} images of {known.data.image_size_px} px, uncompiled",
          f"`results/reduced-cpu/ablations/{TRAINED.name}/sdm_*.json`", images,
