@@ -1,4 +1,4 @@
-"""Where rows of the table differ: Dice by view, phase, contrast and fidelity."""
+"""Where rows of the table differ: Dice by view, phase, quality, contrast and fidelity."""
 
 from echo_lib.figures.style import FOOT_MM, WIDTH_MM, new_figure, paper_style, stamp
 from echo_lib.labels import STRUCTURES
@@ -6,8 +6,8 @@ from echo_lib.labels import STRUCTURES
 COLUMNS = (*STRUCTURES, "Mean")
 COLOURS = ("#1B7F8C", "#7A4FA3", "#B8860B")
 TITLES = {
-    "view": "view", "phase": "phase", "contrast": "contrast of the frame",
-    "fidelity": "fidelity of its images",
+    "view": "view", "phase": "phase", "quality": "quality by experts",
+    "contrast": "contrast of the frame", "fidelity": "fidelity of its images",
 }  # fmt: skip
 _LINE_MM, _HEAD_MM, _AXIS_MM = 4.6, 13.0, 9.0
 

@@ -1,5 +1,6 @@
 import pandas as pd
 
+from echo_lib.evaluation.strata import KINDS
 from echo_lib.figures import shortfall
 
 
@@ -31,3 +32,7 @@ def test_a_point_with_its_interval_per_row_and_stratum(texts):
     bars = panels[0].containers[0][2][0].get_segments()
     assert [bar[:, 0].tolist() for bar in bars] == [[78, 81]] * 3
     assert {"view: 2CH", "phase: ED", "All SDM", "profile x"} <= set(texts(figure))
+
+
+def test_every_stratum_has_a_title():
+    assert tuple(shortfall.TITLES) == KINDS
