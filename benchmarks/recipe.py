@@ -229,29 +229,7 @@ def on_a_gpu(profile, assumed):
     known = load_profile("reduced-cpu")
     counts = hour.sdm_counts(known.sdm.network, known.data.image_size_px)["flops"]
 
-    manifests = [json.loads(path.read_text("utf-8")) for path in sorted(TRAINED.glob("sdm_*.json"))]
-    trained = [manifest["config"]["training"] for manifest in manifests]
-    images = sum(training["steps"] * training["batch_size"] for training in trained)
-    seconds = max(manifest["facts"]["seconds_training"] for manifest in manifests)
-    told = {f"{t['steps']:,} steps of {t['batch_size']}" for t in trained}
-    steps = f"{len(trained)} x {' and '.join(sorted(told))}"
-    found = [
-        (f"training at once: {steps} images of {known.data.image_size_px} px, uncompiled",
-         f"`results/reduced-cpu/ablations/{TRAINED.name}/sdm_*.json`", images,
-         images * counts["training"] / 1e12, seconds, "SDM training"),
-    ]  # fmt: skip
-
-    with open(RESULTS / SAMPLED, encoding="utf-8") as file:
-        batches = list(csv.DictReader(file))
-    views = {batch["view"] for batch in batches}
-    images = sum(int(batch["images"]) for batch in batches)
-    seconds = max(sum(float(b["seconds"]) for b in batches if b["view"] == v) for v in views)
-    flops = images * (counts["encode"] + SAMPLED_STEPS * counts["cached"])
-    found.append(
-        (f"sampling at once: {images:,} images of {known.data.image_size_px} px in "
-         f"{SAMPLED_STEPS} steps, uncompiled", f"`benchmarks/results/{SAMPLED}`", images,
-         flops / 1e12, seconds, "sampling"),
-    )  # fmt: skip
+    found = [_trained_on_a_gpu(known, counts), _sampled_on_a_gpu(known, counts)]
     return [
         {
             "what": what,
@@ -265,6 +243,34 @@ def on_a_gpu(profile, assumed):
         }
         for what, file, images, teraflop, seconds, stage in found
     ]
+
+
+def _trained_on_a_gpu(known, counts):
+    """What, file, images, TFLOP and seconds of the SDMs' training, and the hour's like stage."""
+    manifests = [json.loads(path.read_text("utf-8")) for path in sorted(TRAINED.glob("sdm_*.json"))]
+    trained = [manifest["config"]["training"] for manifest in manifests]
+    images = sum(training["steps"] * training["batch_size"] for training in trained)
+    seconds = max(manifest["facts"]["seconds_training"] for manifest in manifests)
+    told = {f"{t['steps']:,} steps of {t['batch_size']}" for t in trained}
+    steps = f"{len(trained)} x {' and '.join(sorted(told))}"
+    what = f"training at once: {steps} images of {known.data.image_size_px} px, uncompiled"
+    file = f"`results/reduced-cpu/ablations/{TRAINED.name}/sdm_*.json`"
+    return what, file, images, images * counts["training"] / 1e12, seconds, "SDM training"
+
+
+def _sampled_on_a_gpu(known, counts):
+    """As ``_trained_on_a_gpu``, of the sampling."""
+    with open(RESULTS / SAMPLED, encoding="utf-8") as file:
+        batches = list(csv.DictReader(file))
+    views = {batch["view"] for batch in batches}
+    images = sum(int(batch["images"]) for batch in batches)
+    seconds = max(sum(float(b["seconds"]) for b in batches if b["view"] == v) for v in views)
+    flops = images * (counts["encode"] + SAMPLED_STEPS * counts["cached"])
+    what = (
+        f"sampling at once: {images:,} images of {known.data.image_size_px} px in "
+        f"{SAMPLED_STEPS} steps, uncompiled"
+    )
+    return what, f"`benchmarks/results/{SAMPLED}`", images, flops / 1e12, seconds, "sampling"
 
 
 def samplers():
