@@ -259,12 +259,10 @@ def _seen(row, config, pairs):
 
 
 def pairs_of(row, profile):
-    """The training pairs of a row, those that choose the epoch included."""
+    """The training pairs of a row, did it see all patients; those that choose the epoch included."""
     frames = PATIENTS["training"] * len(row.views) * len(row.phases)
     maps = frames * (row.maps_per_frame or profile.augmentation.maps_per_frame)
-    return sum(
-        round(row.real_fraction * frames) if source == "real" else maps for source in row.sources
-    )
+    return sum(frames if source == "real" else maps for source in row.sources)
 
 
 def images_of(profile):

@@ -68,6 +68,8 @@ def draw_frames(n, size, device):
         torch.from_numpy(images)[:, None].to(device),
         torch.from_numpy(label_maps).to(device),
         tuple(f"{number}.png" for number in range(n)),
+        left_out=0,
+        of_all_patients=n,
     )
 
 

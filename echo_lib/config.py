@@ -133,7 +133,8 @@ class SegmentationConfig:
     variant: str  # "as_written": the paper and sound practice; "as_released": the released code
     layers: int  # 2**L channels in layer L
     epochs: int
-    images_per_epoch: int  # every row sees as many, so rows compare; 0: each of its images once
+    # Every row sees as many, so rows compare; 0: each image once, of some patients as many as of all.
+    images_per_epoch: int
     batch_size: int
     learning_rate: float
     final_learning_rate: float  # of the cosine annealing over all epochs

@@ -23,7 +23,7 @@ class Row:
         real_fraction: the part of the training patients whose real frames it sees.
         starts_from: slug of the row whose network it starts from; None starts from random weights.
         variant: "as_written" or "as_released"; None takes the profile's.
-        longer: how many times the profile's epochs it trains.
+        longer: how many times the profile's epochs it trains, a fraction for fewer.
         maps_per_frame: of the synthetic pairs, those of so many maps of each frame; None takes all.
         fidelity_threshold: synthetic images that follow their map less (mean Dice, 0 to 1) are left
             out; None takes the profile's.
@@ -39,7 +39,7 @@ class Row:
     real_fraction: float = 1.0
     starts_from: str | None = None
     variant: str | None = None
-    longer: int = 1
+    longer: float = 1
     maps_per_frame: int | None = None
     fidelity_threshold: float | None = None
     clipped: bool = False
@@ -122,6 +122,7 @@ EXTRA_ROWS = (
     Row("sdm_then_real", "SDM, then real", ("real",), None, None, {}, starts_from="sdm_all"),
     _all("sdm_all_as_released", "All SDM frames, as released", "synthetic", variant="as_released"),
     _all("real_all_as_released", "All real frames, as released", "real", variant="as_released"),
+    _all("sdm_all_shorter", "All SDM frames, a fifth as long", "synthetic", longer=1 / 5),
     _all("sdm_all_longer", "All SDM frames, twice as long", "synthetic", longer=2),
     _all("real_all_longer", "All real frames, twice as long", "real", longer=2),
     _all("sdm_all_one_map", "All SDM frames, 1 map a frame", "synthetic", maps_per_frame=1),
@@ -161,7 +162,7 @@ def config_of(row, config):
         row: a ``Row``.
         config: the profile's ``SegmentationConfig``.
     """
-    config = replace(config, epochs=row.longer * config.epochs)
+    config = replace(config, epochs=max(1, round(row.longer * config.epochs)))
     if row.variant is not None:
         loss = "cross_entropy" if row.variant == "as_released" else config.loss
         config = replace(config, variant=row.variant, loss=loss)

@@ -173,7 +173,7 @@ def segmentation_card(path, row, manifest, *, profile, size_px, purpose, paramet
 
 def _segmentation_command(row, manifest, profile):
     found = manifest["config"]["segmentation"]
-    found = found | {"epochs": found["epochs"] // row.longer}  # the row multiplies them again
+    found = found | {"epochs": round(found["epochs"] / row.longer)}  # the row multiplies them again
     own = as_dict(config_of(replace(row, longer=1), load_profile(profile).segmentation))
     options = ["--row", row.slug, "--table-seed", str(manifest["extra"]["table_seed"])]
     return command_of("segmentation", manifest, profile, options, {"segmentation": (found, own)})

@@ -27,12 +27,14 @@ class Frames:
         label_maps: (N, H, W) uint8 CAMUS ids.
         names: N names, each its own.
         left_out: synthetic pairs that ``fidelity_threshold`` kept away.
+        of_all_patients: how many pairs there were, did the row see all patients; at least N.
     """
 
     images: torch.Tensor
     label_maps: torch.Tensor
     names: tuple
-    left_out: int = 0
+    left_out: int
+    of_all_patients: int
 
 
 def load_frames(run, row, part, device, *, seed=0):
@@ -55,10 +57,13 @@ def load_frames(run, row, part, device, *, seed=0):
     sources = row.sources
     if part == "choose" and "real" in sources:
         sources = ("real",)
-    indices = {source: _part_of_source(run, row, source, part, seed) for source in sources}
+    indices = {source: _part_of_source(run, row, source, part) for source in sources}
     found = sum(len(index) for index in indices.values())
     if "synthetic" in indices:
         indices["synthetic"] = _faithful(run, row, indices["synthetic"])
+    of_all_patients = sum(len(index) for index in indices.values())
+    if "real" in indices:
+        indices["real"] = _of_some_patients(run, row, indices["real"], seed)
     for source, index in indices.items():
         if index.empty:
             raise StageError(
@@ -77,16 +82,21 @@ def load_frames(run, row, part, device, *, seed=0):
         pairs.images.to(device),
         torch.from_numpy(label_maps).to(device),
         tuple(pairs.names),
-        found - len(index),
+        found - of_all_patients,
+        of_all_patients,
     )
 
 
-def _part_of_source(run, row, source, part, seed):
+def _part_of_source(run, row, source, part):
     index = row.select(read_index(run.folder, source))
     index = index[part_of(index, run.profile.data.evaluation_split) == part]
     if source == "synthetic" and row.maps_per_frame is not None:
         return index[index["name"].str.rsplit("_", n=1).str[1].astype(int) < row.maps_per_frame]
-    if source != "real" or index.empty:
+    return index
+
+
+def _of_some_patients(run, row, index, seed):
+    if index.empty:
         return index
     kept = share_of_patients(index["patient"], row.real_fraction, key=(run.seed, seed))
     return index[index["patient"].isin(kept)]

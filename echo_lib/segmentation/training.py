@@ -178,7 +178,8 @@ def train_epoch(state, frames, config, normalisation, *, epoch, key):
     """
     # what the epoch sees, and how
     device, size = frames.images.device, config.batch_size
-    chosen, passes = draw_epoch(len(frames.names), config.images_per_epoch, epoch, key=key)
+    length = config.images_per_epoch or frames.of_all_patients
+    chosen, passes = draw_epoch(len(frames.names), length, epoch, key=key)
     items = [(number, frames.names[i]) for i, number in zip(chosen, passes.tolist(), strict=True)]
     parameters = draw_batch(config, items, key=key).to(device)
     places = torch.from_numpy(chosen).to(device)

@@ -59,7 +59,10 @@ def test_a_share_is_drawn_by_name_and_seed():
 def test_a_fraction_is_of_the_real_part_and_of_the_pairs_that_choose(tiny_run, generate):
     generate(tiny_run, "synthetic")
     quarter = row_of(tiny_run, real_fraction=0.25)
-    names = load_frames(tiny_run, quarter, "fit", "cpu").names
+    frames = load_frames(tiny_run, quarter, "fit", "cpu")
+    names = frames.names
+    whole = load_frames(tiny_run, row_of(tiny_run), "fit", "cpu")
+    assert len(whole.names) == whole.of_all_patients == frames.of_all_patients > len(names)
     assert len([name for name in names if name.startswith("synthetic/")]) == 16
     assert len([name for name in names if name.startswith("real/")]) == 2
     assert len(set(names)) == len(names)

@@ -18,7 +18,7 @@ class Reader(torch.nn.Module):
 @pytest.fixture
 def frames():
     label_maps = torch.randint(0, 4, (3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
-    return Frames(label_maps[:, None] * 85, label_maps, tuple("abc"))
+    return Frames(label_maps[:, None] * 85, label_maps, tuple("abc"), 0, 3)
 
 
 def config(variant):
