@@ -4,7 +4,7 @@ The GPU's operations, the tensor operations that Python starts one by one, the r
 the CPU draws and the files are counted; what a machine does of each in a second is assumed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -224,7 +224,7 @@ def segmentation_work(profile):
     networks = networks_of(config)
     rows = [find_row(slug) for slug, _ in networks]
     pairs = [pairs_of(row, profile) for row in rows]
-    images = [_seen(row, config, n) for row, n in zip(rows, pairs, strict=True)]
+    images = [_seen(row, profile) for row in rows]
     return Work(
         "segmentation networks",
         f"{len(networks)} networks, {images[0] // config.batch_size:,} steps of "
@@ -253,16 +253,19 @@ def segmentation_counts(config, size_px):
     return flops["step"], started["step"]
 
 
-def _seen(row, config, pairs):
-    own = config_of(row, config)
-    return epochs_of(own) * (own.images_per_epoch or pairs)
+def _seen(row, profile):
+    own = config_of(row, profile.segmentation)
+    of_all_patients = pairs_of(replace(row, real_fraction=1.0), profile)
+    return epochs_of(own) * (own.images_per_epoch or of_all_patients)
 
 
 def pairs_of(row, profile):
-    """The training pairs of a row, did it see all patients; those that choose the epoch included."""
+    """The training pairs of a row, those that choose the epoch included."""
     frames = PATIENTS["training"] * len(row.views) * len(row.phases)
     maps = frames * (row.maps_per_frame or profile.augmentation.maps_per_frame)
-    return sum(frames if source == "real" else maps for source in row.sources)
+    return sum(
+        round(row.real_fraction * frames) if source == "real" else maps for source in row.sources
+    )
 
 
 def images_of(profile):

@@ -63,6 +63,9 @@ def test_a_row_has_the_profile_s_config_with_its_own_changes():
     assert config_of(find_row("sdm_all"), config) == config
     longer = config_of(find_row("sdm_all_longer"), config)
     assert longer == dataclasses.replace(config, epochs=2 * config.epochs)
+    shorter = config_of(find_row("sdm_all_shorter"), config)
+    assert shorter == dataclasses.replace(config, epochs=config.epochs // 5)
+    assert config_of(find_row("sdm_all_shorter"), dataclasses.replace(config, epochs=2)).epochs == 1
     released = config_of(find_row("real_all_as_released"), config)
     assert (released.variant, released.loss) == ("as_released", "cross_entropy")
     filtered = find_row("sdm_all_faithful")

@@ -84,7 +84,7 @@ def test_work_by_hand(profile):
 
 
 def test_pairs_of_a_row_by_hand(profile):
-    expected = {"sdm_2ch_ed": 2000, "sdm_all": 8000, "real_all": 1600, "sdm_and_real_05": 9600}
+    expected = {"sdm_2ch_ed": 2000, "sdm_all": 8000, "real_all": 1600, "sdm_and_real_05": 8080}
     assert {row: hour.pairs_of(find_row(row), profile) for row in expected} == expected
 
 

@@ -163,10 +163,8 @@ def test_an_image_too_small_for_the_layers_is_refused(new_run, tmp_path):
         train(run, ROW)
 
 
-def test_an_epoch_sees_every_frame_once_and_labels_are_camus_ids(tiny_run):
-    row = training.find_row(ROW)
-    frames = frames_module.load_frames(tiny_run, row, "fit", "cpu")
-    assert sorted(frames.label_maps.unique().tolist()) == [0, 1, 2, 3]
+def batches_of_an_epoch(run, frames):
+    """The sizes of the batches that a network is given in an epoch of every image."""
     sizes = []
 
     class Recorder(torch.nn.Conv2d):
@@ -176,9 +174,23 @@ def test_an_epoch_sees_every_frame_once_and_labels_are_camus_ids(tiny_run):
 
     model = Recorder(1, 4, 1)
     state = training.Training(model, torch.optim.Adam(model.parameters()), {}, -1.0, [])
-    config = dataclasses.replace(tiny_run.profile.segmentation, batch_size=3)
+    config = dataclasses.replace(run.profile.segmentation, images_per_epoch=0, batch_size=3)
     train_epoch(state, frames, config, (0.0, 1.0), epoch=1, key=(0, 0, ROW))
-    assert sizes == [3, 3, 2]
+    return sizes
+
+
+def test_an_epoch_sees_every_frame_once_and_labels_are_camus_ids(tiny_run):
+    row = training.find_row(ROW)
+    frames = frames_module.load_frames(tiny_run, row, "fit", "cpu")
+    assert sorted(frames.label_maps.unique().tolist()) == [0, 1, 2, 3]
+    assert batches_of_an_epoch(tiny_run, frames) == [3, 3, 2]
+
+
+def test_an_epoch_of_some_patients_is_as_long_as_one_of_all(tiny_run):
+    row = dataclasses.replace(training.find_row(ROW), real_fraction=0.25)
+    frames = frames_module.load_frames(tiny_run, row, "fit", "cpu")
+    assert len(frames.names) == 2
+    assert batches_of_an_epoch(tiny_run, frames) == [3, 3, 2]
 
 
 def test_command_line_trains_every_table_seed(tiny_run, tmp_path, capsys):

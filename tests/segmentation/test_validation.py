@@ -43,7 +43,7 @@ def test_as_released_transforms_them_as_in_training(frames):
 
 
 def test_a_structure_absent_from_both_counts_as_the_variant_says(frames):
-    empty = Frames(frames.images * 0, frames.label_maps * 0, frames.names)
+    empty = Frames(frames.images * 0, frames.label_maps * 0, frames.names, 0, 3)
     for variant, score in (("as_written", 1.0), ("as_released", 0.0)):
         scores = validate(Reader(), empty, config(variant), (0.0, 1.0), key=(1,))
         assert scores["validation_dice"] == score
