@@ -263,11 +263,11 @@ SPEEDS = (
 )
 # Kind of a block to the networks that it compares: folder of ``results/<profile>`` and row to what
 # sets the network apart.
-LONG = "ablations/long_sdm"
+LONG, EQUAL = "ablations/long_sdm", "earlier/d9b8427"
 COMPARED = {
     # all take one map of each frame
     "ablations": {
-        ("", "sdm_all_one_map"): "as in the run above",
+        (EQUAL, "sdm_all_one_map"): "as in the run before this one",
         ("ablations/dpm_solver_pp", "sdm_all"): "images sampled by DPM-Solver++, 15 steps",
         ("ablations/ed", "sdm_all"): "SDMs trained for 200 steps, at twice the rate, on ED frames",
         ("ablations/ed_es", "sdm_all"): "the same, on ED and ES frames",
@@ -275,13 +275,17 @@ COMPARED = {
         ("ablations/plain_maps", "sdm_all"): "the same SDMs, maps not transformed",
     },
     "lengths": {
-        ("", "sdm_all"): "All SDM frames, as many images as real ones",
-        ("", "sdm_all_longer"): "the same, twice as long",
-        ("ablations/every_image", "sdm_all"): "All SDM frames, every image in every epoch",
-        (LONG, "sdm_all"): "SDMs trained for long: as many images as real ones",
-        ("ablations/long_sdm_every_image", "sdm_all"): "the same, every image in every epoch",
-        ("", "real_all"): "All real frames, every image in every epoch",
+        ("", "sdm_all"): "All SDM frames",
+        ("", "sdm_all_shorter"): "the same, a fifth as long: as many images as of real frames",
+        ("", "real_all"): "All real frames",
         ("", "real_all_longer"): "the same, twice as long",
+        ("ablations/every_image", "sdm_all"): "40 epochs: All SDM frames",
+        (EQUAL, "sdm_all"): "40 epochs: the same, as many images as of real frames",
+        (EQUAL, "sdm_all_longer"): "40 epochs: the same, twice as many",
+        (EQUAL, "real_all"): "40 epochs: All real frames",
+        (EQUAL, "real_all_longer"): "40 epochs: the same, twice as long",
+        (LONG, "sdm_all"): "40 epochs, SDMs trained for long: as many images as of real frames",
+        ("ablations/long_sdm_every_image", "sdm_all"): "40 epochs, the same SDMs: every image",
     },
 }
 VERDICTS = ("inside the interval", "above", "below", "not run")
