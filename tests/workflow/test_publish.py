@@ -177,7 +177,7 @@ def test_block_of_ablations_by_hand(tmp_path):
     )
     (folder / "dice.csv").write_text(f"row,seed,phase,dice\n{dice}\nreal_all,2,ES,0.1\n")
     lines = blocks.block("ablations:demo", tmp_path).splitlines()
-    words = blocks.COMPARED["ablations"]["ablations/ed", "sdm_all"]
+    words = blocks.shortfall.COMPARED["ablations"]["ablations/ed", "sdm_all"]
     assert lines[2:] == [f"| {words} | 2 | 87.0 (86.0 to 88.0) | 85.0 | 70.0 |"]
     assert len(blocks.block("lengths:demo", tmp_path).splitlines()) == 2  # none of them was run
 
