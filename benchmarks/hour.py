@@ -227,8 +227,8 @@ def segmentation_work(profile):
     images = [_seen(row, profile) for row in rows]
     return Work(
         "segmentation networks",
-        f"{len(networks)} networks, {images[0] // config.batch_size:,} steps of "
-        f"{config.batch_size} each",
+        f"{len(networks)} networks, {sum(images) / len(images) / config.batch_size:,.0f} steps of "
+        f"{config.batch_size} in the mean",
         processes=len(networks),
         flops=sum(images) * flops,
         operations=sum(-(-n // config.batch_size) for n in images) * started,

@@ -133,8 +133,7 @@ class SegmentationConfig:
     variant: str  # "as_written": the paper and sound practice; "as_released": the released code
     layers: int  # 2**L channels in layer L
     epochs: int
-    # Every row sees as many, so rows compare; 0: each image once, of some patients as many as of all.
-    images_per_epoch: int
+    images_per_epoch: int  # of every row; 0: each image once, of some patients as many as of all
     batch_size: int
     learning_rate: float
     final_learning_rate: float  # of the cosine annealing over all epochs

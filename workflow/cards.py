@@ -19,11 +19,13 @@ Semantic diffusion model of the {view} view, {parameters:.1f} M parameters, floa
 * **Recipe.** {size} px, prediction {prediction}, {steps} steps of {batch} images, AdamW at
   {rate} annealed to 0, EMA {ema}, started from {start}. The whole config is in the file's header.
 {history}* **Compute.** {seconds:.0f} s on {device}, of which training steps {training:.0f} s.
-* **Command.** `{command}`, after `prepared` of the same run.
+* **Command.** `{command}`, after `prepared` of the same run{restored}.
 * **Seed.** {seed}. Made at commit `{commit}`{dirty}, torch {torch}.
 * **SHA-256.** `{sha}`
 * **Limits.** Small and briefly trained: texture is coarser than a scanner's, rare anatomy is not
-  covered, and a label map far from the training maps may not be followed.
+  covered, and a label map far from the training maps may not be followed. From the label map of a
+  frame that it was trained on, an image may come nearer to that frame than to any other
+  (`python -m echo_lib.sdm.copies`, docs/shortfall.md).
 * **Not for** diagnosis, measurement in patients, or passing off images as real.
 """
 SAMPLES = """![Label maps above, images below]({file})
@@ -32,6 +34,7 @@ Label maps of the validation split, transformed, and what these weights draw fro
 {total} images of this view, by lot ({sampler}, {steps} steps).
 
 """
+RESTORED = ", from the file of that SHA-256: an earlier one of this name, in git's history"
 SEGMENTATION_CARD = """# {file}
 
 Segmentation network of the row "{name}" (`{row}`) {place} Table 1, {parameters:,} parameters,
@@ -52,6 +55,10 @@ float32, made to {purpose}.
 * **Limits.** Small and made for one data set; frames of another scanner are not what it knows.
 * **Not for** diagnosis or measurement in patients.
 """
+CAMUS = (
+    "CAMUS: S. Leclerc et al., Deep Learning for Segmentation using an Open Large-Scale Dataset in "
+    "2D Echocardiography, IEEE TMI 38(9), 2019, doi 10.1109/TMI.2019.2900516."
+)
 # The data behind an SDM and its licence, by the profile's data.source.
 DATA = {
     "phantom": (
@@ -59,9 +66,7 @@ DATA = {
         "MIT, as the code.",
     ),
     "camus": (
-        "{n} frames ({phases}) of the CAMUS training list, resized. S. Leclerc et al., Deep "
-        "Learning for Segmentation using an Open Large-Scale Dataset in 2D Echocardiography, IEEE "
-        "TMI 38(9), 2019, doi 10.1109/TMI.2019.2900516.",
+        "{n} frames ({phases}) of the CAMUS training list, resized. " + CAMUS,
         "CC BY-NC-SA 4.0, as the data: non-commercial research only.",
     ),
 }
@@ -97,6 +102,7 @@ def sdm_card(path, header, manifest, prepared, *, profile, **texts):
     frames = prepared["facts"]["frames"]["training"]
     n = sum(frames[f"{view}_{phase}"] for phase in training["phases"])
     start = manifest["extra"].get("initial_weights")
+    is_own = training["initial_weights"].format(view=view) == f"weights/{path.name}"
     sections = {f"sdm.{key}": (values, own[key]) for key, values in config.items()}
     return SDM_CARD.format(
         file=path.name,
@@ -110,6 +116,7 @@ def sdm_card(path, header, manifest, prepared, *, profile, **texts):
         rate=training["learning_rate"],
         ema=training["ema_decay"],
         start=f"weights of SHA-256 `{start[:16]}`" if start else "random weights",
+        restored=RESTORED if is_own else "",
         history="".join(map(_told, reversed(header["history"]))),
         training=manifest["facts"]["seconds_training"],
         command=command_of("sdm", manifest, profile, ["--view", view], sections),
@@ -122,9 +129,10 @@ def sdm_card(path, header, manifest, prepared, *, profile, **texts):
 def _told(entry):
     seconds = f", {entry['seconds']:.0f} s" if "seconds" in entry else ""
     seconds += f" on {entry['device']}" if "device" in entry else ""
+    begun = f", begun from `{entry['start']}`" if entry.get("start") else ""
     return (
         f"* **Before that.** {entry['steps']} steps of {entry['batch_size']} images at "
-        f"{entry['learning_rate']}{seconds}, which gave weights of SHA-256 "
+        f"{entry['learning_rate']}{seconds}{begun}, which gave weights of SHA-256 "
         f"`{entry['sha256'][:16]}`.\n"
     )
 
@@ -150,7 +158,7 @@ def segmentation_card(path, row, manifest, *, profile, size_px, purpose, paramet
         place="of" if row.in_paper else "beside",
         parameters=parameters,
         purpose=purpose or f"segment echocardiograms{judges}",
-        data=f"{n} pairs: {'; '.join(PAIRS[source] for source in row.sources)}.",
+        data=f"{n} pairs: {'; '.join(PAIRS[source] for source in row.sources)}. {CAMUS}",
         licence=DATA["camus"][1],
         size=size_px,
         epochs=config["epochs"] + VARIANTS[config["variant"]].further_epochs,

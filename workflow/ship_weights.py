@@ -76,7 +76,8 @@ def history(manifest, view):
     """Earlier trainings that the weights went through, the first one first.
 
     Each is the steps, batch size and learning rate behind the weights that the next one started
-    from, those weights' SHA-256, and where they are known the seconds of its steps and the device.
+    from, those weights' SHA-256, and where they are known the seconds of its steps and the device;
+    of the first one also the file that it began from, empty for random weights.
 
     Raises:
         SystemExit: the weights that this training started from are there no longer.
@@ -91,6 +92,8 @@ def history(manifest, view):
         keys = ("steps", "batch_size", "learning_rate")
         known = {key: header["training"][key] for key in keys} | _seconds(path, header)
         known |= {"device": header["device"]} if "device" in header else {}
+        if not earlier:
+            known["start"] = header["training"]["initial_weights"].format(view=view)
         return [*earlier, known | {"sha256": sha256}]
     if earlier and earlier[-1]["sha256"] == sha256:  # what this training gave, shipped before
         return earlier

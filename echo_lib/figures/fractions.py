@@ -60,7 +60,8 @@ def draw(ledger, *, stamp_text):
     figure.subplots_adjust(left=0.06, right=0.99, top=0.83, bottom=0.22, wspace=0.24)
     for panel, structure in zip(panels, COLUMNS, strict=True):
         for name, (sources, colour) in SERIES.items():
-            _line(panel, series(ledger, sources, structure), colour, name)
+            if len(points := series(ledger, sources, structure)):
+                _line(panel, points, colour, name)
         _alone(panel, ledger, structure)
         panel.set_title(structure)
         panel.set_xscale("log")

@@ -81,6 +81,13 @@ def test_weights_have_a_card_that_is_theirs(path):
         training = header["training"]
         assert f"{training['steps']} steps of {training['batch_size']}" in card
     assert ("CC BY-NC-SA 4.0" in card) == ("CAMUS" in card)
+    for part in ("Data", "Licence of these weights", "Recipe", "Limits"):
+        assert f"* **{part}.** " in card
+    assert "* **Not for** diagnosis" in card
+    if "CAMUS" in card:  # what phantoms' weights came from is `make weights`
+        for part in ("Compute", "Command", "Seed"):
+            assert f"* **{part}.** " in card
+        assert "doi 10.1109/TMI.2019.2900516" in card
     assert path.stat().st_size < 30e6
     samples = path.with_suffix(".png")
     assert (f"({samples.name})" in card) == samples.is_file()
