@@ -143,6 +143,7 @@ BLOCKS = {
     "fidelity": ("fidelity/summary.csv", _fidelity),
     "rows": ("ledger.csv", shortfall.rows),
     "means": ("table.csv", shortfall.means),
+    "seeds": ("dice.csv", shortfall.seeds),
     "against": ("comparisons.csv", shortfall.against),
     "strata": ("strata.csv", shortfall.strata),
     "sets": ("fidelity/sets.csv", shortfall.sets),

@@ -62,6 +62,22 @@ def means(text):
     return markdown_tables.table(["trained on", "mean Dice, %"], lines)
 
 
+def seeds(text):
+    """Mean Dice on all frames of each network of the rows that have several seeds."""
+    found = {}
+    for x in csv.DictReader(io.StringIO(text)):
+        if x["row"] not in SINGLE:
+            by_seed = found.setdefault(find_row(x["row"]).name, {})
+            by_seed.setdefault(int(x["seed"]), []).append(100 * float(x["dice"]))
+    found = {name: by_seed for name, by_seed in found.items() if len(by_seed) > 1}
+    head = sorted({seed for by_seed in found.values() for seed in by_seed})
+    lines = [
+        [name, *(f"{statistics.fmean(by_seed[s]):.1f}" if s in by_seed else "–" for s in head)]
+        for name, by_seed in found.items()
+    ]
+    return markdown_tables.table(["trained on", *(f"seed {seed}" for seed in head)], lines)
+
+
 def against(text):
     """Paired differences of every row from the network of all SDM frames."""
     cells = markdown_tables.cells(text, other="sdm_all", structure="Mean")

@@ -24,7 +24,7 @@ sys.path.insert(0, str(REPOSITORY / "workflow"))
 blocks, publish = map(importlib.import_module, ("blocks", "publish"))
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 9), ("docs/shortfall.md", 14)])
+@pytest.mark.parametrize(("page", "count"), [("README.md", 9), ("docs/shortfall.md", 16)])
 def test_pages_show_what_the_results_hold(page, count):
     assert page in publish.PAGES
     text = (REPOSITORY / page).read_text(encoding="utf-8")
@@ -111,6 +111,19 @@ def test_published_run_is_copied_with_its_times(tmp_path):
     text = "<!-- results:table:smoke -->\nold\n<!-- end -->"
     new = blocks.updated(text, tmp_path / "results")
     assert new == "<!-- results:table:smoke -->\n**T**\n\ntable.md\n<!-- end -->"
+
+
+def test_block_of_seeds_by_hand(tmp_path):
+    (tmp_path / "demo").mkdir()
+    cases = [("sdm_all", 0, 0.8), ("sdm_all", 0, 0.9), ("sdm_all", 1, 0.7), ("real_all", 0, 0.9)]
+    text = "row,seed,dice\n" + "".join(f"{row},{seed},{dice}\n" for row, seed, dice in cases)
+    (tmp_path / "demo/dice.csv").write_text(text + "sdm_4ch_ed,0,1\nsdm_4ch_ed,1,1\n")
+    lines = blocks.block("seeds:demo", tmp_path).splitlines()
+    assert lines == [
+        "| trained on | seed 0 | seed 1 |",
+        "| --- | --- | --- |",
+        "| All SDM frames | 85.0 | 70.0 |",
+    ]
 
 
 def test_blocks_of_fidelity_and_ledger_by_hand(tmp_path):
