@@ -64,15 +64,7 @@ def load_frames(run, row, part, device, *, seed=0):
     of_all_patients = sum(len(index) for index in indices.values())
     if "real" in indices:
         indices["real"] = _of_some_patients(run, row, indices["real"], seed)
-    for source, index in indices.items():
-        if index.empty:
-            raise StageError(
-                f"row {row.slug!r}: no pairs to {part} from: {row.views}, {row.phases}, {source}; "
-                f"run stage {INPUT_STAGES[source]!r} with them first"
-            )
-        if len(row.sources) > 1:  # a synthetic pair may bear the name of a translated one
-            indices[source] = index.assign(name=f"{source}/" + index["name"])
-    index = pandas.concat(indices.values(), ignore_index=True)
+    index = _joined(row, part, indices)
     pairs = load_pairs(run.folder, index)
     if row.clipped:
         pairs.images[(pairs.label_maps == SDM_OUTSIDE)[:, None]] = 0
@@ -85,6 +77,19 @@ def load_frames(run, row, part, device, *, seed=0):
         found - of_all_patients,
         of_all_patients,
     )
+
+
+def _joined(row, part, indices):
+    """The pairs of all sources in one index."""
+    for source, index in indices.items():
+        if index.empty:
+            raise StageError(
+                f"row {row.slug!r}: no pairs to {part} from: {row.views}, {row.phases}, {source}; "
+                f"run stage {INPUT_STAGES[source]!r} with them first"
+            )
+        if len(row.sources) > 1:  # a synthetic pair may bear the name of a translated one
+            indices[source] = index.assign(name=f"{source}/" + index["name"])
+    return pandas.concat(indices.values(), ignore_index=True)
 
 
 def _part_of_source(run, row, source, part):
